@@ -15,4 +15,5 @@
 
 pub mod engine;
 pub mod metrics;
+pub mod session;
 pub mod time;

@@ -15,5 +15,6 @@
 
 pub mod engine;
 pub mod metrics;
+pub mod session;
 pub mod time;
 pub mod turn;

@@ -2,6 +2,10 @@
 //!
 //! One source of truth: the meters in the window, the JSON export, the trace and the benchmark all read [`StageMark`]s.
 
+mod export;
 mod stage;
+mod timeline;
 
+pub use export::{StageReport, TurnReport, to_json_line};
 pub use stage::{Stage, StageMark};
+pub use timeline::Bar;

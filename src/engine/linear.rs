@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     fn ramp(n: usize, k: usize, step: f32) -> Tensor {
-        let data: Vec<f32> = (0..n * k).map(|i| ((i as f32 * step).sin())).collect();
+        let data: Vec<f32> = (0..n * k).map(|i| (i as f32 * step).sin()).collect();
         Tensor::from_vec(data, (n, k), &Device::Cpu).unwrap()
     }
 

@@ -18,6 +18,7 @@
 pub mod gguf;
 pub mod kv_cache;
 pub mod linear;
+pub mod sampling;
 pub mod tensor_source;
 pub mod transformer;
 

@@ -333,3 +333,6 @@ pub fn last_row(hidden: &Tensor) -> Result<Tensor, EngineError> {
     let n = hidden.dim(D::Minus2)?;
     Ok(hidden.narrow(D::Minus2, n.saturating_sub(1), 1)?)
 }
+
+#[cfg(test)]
+mod tests;

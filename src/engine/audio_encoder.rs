@@ -8,7 +8,7 @@
 //! (erf) GELU, and a final norm.
 
 use super::EngineError;
-use super::linear::Linear;
+use super::plain_linear::Linear;
 use crate::dsp::mel::{self, Mel};
 use candle_core::quantized::GgmlDType;
 use candle_core::{D, Device, Result, Tensor};

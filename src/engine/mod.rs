@@ -16,7 +16,13 @@
 //! the user goes on with the same turn (everything heard stays part of it), nothing when it was played to its end.
 
 pub mod audio_encoder;
+pub mod gguf;
+pub mod kv_cache;
 pub mod linear;
+pub mod plain_linear;
+pub mod sampling;
+pub mod tensor_source;
+pub mod transformer;
 
 use crate::metrics::StageMark;
 use std::sync::Arc;

@@ -23,6 +23,7 @@ pub mod plain_linear;
 pub mod sampling;
 pub mod tensor_source;
 pub mod transformer;
+pub mod cascade;
 
 use crate::metrics::StageMark;
 use std::sync::Arc;

@@ -16,4 +16,5 @@
 pub mod engine;
 pub mod metrics;
 pub mod session;
+pub mod settings;
 pub mod time;

@@ -17,5 +17,6 @@ pub mod dsp;
 pub mod engine;
 pub mod metrics;
 pub mod session;
+pub mod settings;
 pub mod time;
 pub mod turn;

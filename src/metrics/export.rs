@@ -62,3 +62,36 @@ pub struct StageReport {
 pub fn to_json_line(report: &TurnReport) -> Result<String, serde_json::Error> {
     serde_json::to_string(report)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The documented form; people's scripts read it, so a change here is a breaking change.
+    #[test]
+    fn the_json_has_the_documented_fields() {
+        let report = TurnReport {
+            turn: 2,
+            heard: "你好\n\"hi\"".into(),
+            answer: "Hello.".into(),
+            spoken_bytes: 6,
+            ttfa_ms: Some(612.5),
+            speech_seconds: 0.75,
+            stages: vec![StageReport {
+                stage: Stage::LlmPrefill,
+                total_ms: 80.0,
+                count: 1,
+                units: 40,
+                first_start_ms: -10.0,
+                last_end_ms: 70.0,
+            }],
+            ..TurnReport::default()
+        };
+        let line = to_json_line(&report).unwrap();
+        assert_eq!(
+            line,
+            r#"{"turn":2,"heard":"你好\n\"hi\"","answer":"Hello.","spoken_bytes":6,"cut_off":false,"ttfa_ms":612.5,"ttfa_compute_ms":null,"end_of_turn_ms":null,"rtf":null,"speech_seconds":0.75,"starvation_events":0,"starvation_ms":0.0,"xruns":0,"stages":[{"stage":"llm_prefill","total_ms":80.0,"count":1,"units":40,"first_start_ms":-10.0,"last_end_ms":70.0}]}"#
+        );
+        assert_eq!(serde_json::from_str::<TurnReport>(&line).unwrap(), report);
+    }
+}

@@ -20,3 +20,4 @@ pub mod session;
 pub mod settings;
 pub mod time;
 pub mod turn;
+pub mod weights;

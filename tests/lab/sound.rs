@@ -254,7 +254,8 @@ impl Recorder {
             if start.elapsed() > limit {
                 bail!("no {what} within {limit:?}; parec said: {}", self.parec.said());
             }
-            std::thread::sleep(Duration::from_millis(100));
+            // Seldom, so that looking takes nothing from the program that is being listened to.
+            std::thread::sleep(Duration::from_millis(250));
         }
         Ok(())
     }

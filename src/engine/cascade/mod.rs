@@ -2,7 +2,11 @@
 //!
 //! - [`clauses`]: cuts the answer into pieces that can be spoken while the rest is being written
 //! - [`phonemes`]: a clause's text to the phonemes of its voice; [`letter_to_sound`] for words no lexicon has
+//! - [`tts`]: a voice; [`piper`] its network, [`shaper`] its level and pauses
 
 pub mod clauses;
 pub mod letter_to_sound;
 pub mod phonemes;
+pub mod piper;
+pub mod shaper;
+pub mod tts;

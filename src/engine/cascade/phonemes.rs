@@ -42,12 +42,10 @@ impl Phonemizer {
         let mut apart = false;
         for token in &tokens {
             let known = token.phonemes.as_deref().filter(|p| !p.contains(&self.g2p.unk));
-            match known.map_or_else(|| sound_out(&token.text), str::to_owned) {
-                // Spelt-out numbers and acronyms are several words in one token.
-                ps => ps.split_whitespace().for_each(|word| {
-                    push_word(&mut out, word, apart);
-                    apart = true;
-                }),
+            // Spelt-out numbers and acronyms are several words in one token.
+            for word in known.map_or_else(|| sound_out(&token.text), str::to_owned).split_whitespace() {
+                push_word(&mut out, word, apart);
+                apart = true;
             }
             apart |= !token.whitespace.is_empty();
         }

@@ -5,7 +5,7 @@
 
 use super::drive::{Dialogue, Drive};
 use super::engines::EngineChoice;
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, print, table};
 use crate::audio::file;
 use crate::engine::SessionSetup;
 use crate::metrics::{TurnReport, to_trace_json};
@@ -59,13 +59,10 @@ pub fn run(args: &ConverseArgs, choice: &EngineChoice, setup: SessionSetup) -> O
             description: &dialogue.description,
             turns: &dialogue.turns,
         };
-        println!("{}", serde_json::to_string(&printed).context("the report could not be made into JSON")?);
-    } else {
-        for turn in &dialogue.turns {
-            print!("{}", super::table::turn(turn));
-        }
+        let json = serde_json::to_string(&printed).context("the report could not be made into JSON")?;
+        return print(&(json + "\n"));
     }
-    Ok(())
+    print(&dialogue.turns.iter().map(table::turn).collect::<String>())
 }
 
 fn write_outputs(args: &ConverseArgs, dialogue: &Dialogue) -> Outcome {

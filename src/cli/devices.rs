@@ -1,6 +1,6 @@
 //! `antiphon devices`: the microphones and loudspeakers there are. Runs on the main thread.
 
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, print};
 use crate::audio::{self, DeviceInfo};
 use clap::Args;
 use serde_json::json;
@@ -18,10 +18,9 @@ pub fn run(args: &DevicesArgs) -> Outcome {
     let list = audio::list().map_err(Failure::no_device)?;
     if args.json {
         let rows = |devices: &[DeviceInfo]| devices.iter().map(row).collect::<Vec<_>>();
-        println!("{}", json!({ "inputs": rows(&list.inputs), "outputs": rows(&list.outputs) }));
+        print(&format!("{}\n", json!({ "inputs": rows(&list.inputs), "outputs": rows(&list.outputs) })))?;
     } else {
-        print_kind("Microphones", &list.inputs);
-        print_kind("Loudspeakers", &list.outputs);
+        print(&(kind("Microphones", &list.inputs) + &kind("Loudspeakers", &list.outputs)))?;
     }
     if list.inputs.is_empty() && list.outputs.is_empty() {
         return Err(Failure::no_device("there is no sound device: connect one, or start the system's sound service"));
@@ -40,14 +39,16 @@ fn row(device: &DeviceInfo) -> serde_json::Value {
     })
 }
 
-fn print_kind(title: &str, devices: &[DeviceInfo]) {
-    println!("{title}");
+fn kind(title: &str, devices: &[DeviceInfo]) -> String {
+    let mut text = format!("{title}\n");
     if devices.is_empty() {
-        println!("  none");
+        text.push_str("  none\n");
     }
     for device in devices {
         let mark = if device.is_default { '*' } else { ' ' };
         let rate = device.rate.map_or_else(|| "any rate".to_owned(), |r| format!("{r} Hz"));
-        println!("{mark} {:<40} {rate}, buffer {:.0} ms, id {}", device.name, device.buffer_ms, device.id);
+        let (name, buffer, id) = (&device.name, device.buffer_ms, &device.id);
+        text.push_str(&format!("{mark} {name:<40} {rate}, buffer {buffer:.0} ms, id {id}\n"));
     }
+    text
 }

@@ -19,6 +19,7 @@ use crate::weights::Store;
 use clap::{Parser, Subcommand};
 use engines::{EngineArgs, EngineChoice, EngineKind};
 use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -121,6 +122,17 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// Writes results to the standard output; a reader that has gone is no failure of ours.
+pub fn print(text: &str) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::working(format!("the standard output cannot be written: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// How long an interrupted command may take to put its things away.
 const GRACE: Duration = Duration::from_millis(700);
@@ -146,6 +158,8 @@ fn watch_for_interrupts() {
             action();
         }
         std::thread::sleep(GRACE);
+        // Whoever has not ended by now is waiting for something that does not come.
+        #[expect(clippy::exit, reason = "the user asked for the end, and files are written under temporary names")]
         std::process::exit(130);
     });
     if let Err(error) = watched {

@@ -16,6 +16,7 @@
 //! the user goes on with the same turn (everything heard stays part of it), nothing when it was played to its end.
 
 pub mod audio_encoder;
+pub mod cascade;
 pub mod gguf;
 pub mod kv_cache;
 pub mod linear;
@@ -23,7 +24,6 @@ pub mod plain_linear;
 pub mod sampling;
 pub mod tensor_source;
 pub mod transformer;
-pub mod cascade;
 
 use crate::metrics::StageMark;
 use std::sync::Arc;

@@ -152,8 +152,7 @@ impl CardKeeper {
         }
         self.counters_at = now;
         let (starvation, _, xruns, lost_capture) = self.totals();
-        let queued_ms =
-            self.playback.as_ref().map_or(0.0, |p| p.queued() as f32 * 1000.0 / p.rate().max(1) as f32);
+        let queued_ms = self.playback.as_ref().map_or(0.0, |p| p.queued() as f32 * 1000.0 / p.rate().max(1) as f32);
         let shown = (starvation, xruns, lost_capture, queued_ms as u32);
         let counters = (shown != self.shown_counters).then(|| {
             self.shown_counters = shown;

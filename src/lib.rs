@@ -16,6 +16,7 @@
 pub mod audio;
 pub mod dsp;
 pub mod cli;
+pub mod app;
 pub mod engine;
 pub mod metrics;
 pub mod session;

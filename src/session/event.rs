@@ -206,7 +206,29 @@ const LEVELS_BACKLOG: usize = 64;
 #[derive(Default)]
 struct Shared {
     waiting: AtomicUsize,
-    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    wake: OnceLock<Box<dyn Fn(Urgency) + Send + Sync>>,
+}
+
+/// How soon a door should look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// At once: somebody waits to see it.
+    Now,
+    /// Within 50 ms: a number that changes often.
+    Soon,
+}
+
+impl Event {
+    pub fn urgency(&self) -> Urgency {
+        match self {
+            Event::Levels { .. }
+            | Event::Mark(_)
+            | Event::Counters { .. }
+            | Event::Pull(_)
+            | Event::EngineLoading { .. } => Urgency::Soon,
+            _ => Urgency::Now,
+        }
+    }
 }
 
 /// The session's end of the event channel. Cheap to clone; never blocks.
@@ -226,9 +248,10 @@ impl EventSink {
             return true;
         }
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let urgency = event.urgency();
         let delivered = self.sender.send(event).is_ok();
         if delivered && let Some(wake) = self.shared.wake.get() {
-            wake();
+            wake(urgency);
         }
         delivered
     }
@@ -249,7 +272,7 @@ pub struct EventSource {
 impl EventSource {
     /// Has `wake` called, on the sender's thread, after each event: a window asks for a repaint there. Only the first
     /// call has an effect.
-    pub fn on_event(&self, wake: impl Fn() + Send + Sync + 'static) {
+    pub fn on_event(&self, wake: impl Fn(Urgency) + Send + Sync + 'static) {
         let _ = self.shared.wake.set(Box::new(wake));
     }
 
@@ -308,7 +331,8 @@ mod tests {
         let (sink, source) = channel();
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);
-        source.on_event(move || {
+        source.on_event(move |urgency| {
+            assert_eq!(urgency, Urgency::Now);
             count.fetch_add(1, Ordering::Relaxed);
         });
         sink.clone().send(Event::ConversationCleared);

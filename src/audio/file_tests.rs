@@ -18,7 +18,8 @@ const F64: Coding = (3, 64, |s| s.to_le_bytes().to_vec());
 /// A wav file of `frames` frames as bytes; `sample(frame, channel)`.
 fn wav(coding: Coding, rate: u32, channels: u16, frames: usize, sample: impl Fn(usize, u16) -> f64) -> Vec<u8> {
     let (tag, bits, code) = coding;
-    let data: Vec<u8> = (0..frames).flat_map(|i| (0..channels).map(move |c| (i, c))).flat_map(|(i, c)| code(sample(i, c))).collect();
+    let data: Vec<u8> =
+        (0..frames).flat_map(|i| (0..channels).map(move |c| (i, c))).flat_map(|(i, c)| code(sample(i, c))).collect();
     let align = channels * bits / 8;
     let mut out = Vec::new();
     out.extend(b"RIFF");
@@ -104,9 +105,11 @@ fn broken_files_are_named_and_explained() {
     let cases: [(&str, Vec<u8>, Check); 9] = [
         ("empty.wav", Vec::new(), |e| matches!(e, FileError::Empty(_))),
         ("header-only.wav", good[..44].to_vec(), |e| matches!(e, FileError::Truncated { .. } | FileError::Empty(_))),
-        ("half.wav", good[..good.len() / 2].to_vec(), |e| {
-            matches!(e, FileError::Truncated { got, declared, .. } if (got - 1.0).abs() < 0.01 && (declared - 2.0).abs() < 0.01)
-        }),
+        (
+            "half.wav",
+            good[..good.len() / 2].to_vec(),
+            |e| matches!(e, FileError::Truncated { got, declared, .. } if (got - 1.0).abs() < 0.01 && (declared - 2.0).abs() < 0.01),
+        ),
         ("half-header.wav", good[..30].to_vec(), |e| matches!(e, FileError::NotAudio { .. })),
         ("no-samples.wav", wav(I16, 16_000, 1, 0, tone(16_000)), |e| matches!(e, FileError::Empty(_))),
         ("text.wav", b"This is not a sound file. ".repeat(100), |e| matches!(e, FileError::NotAudio { .. })),

@@ -51,7 +51,12 @@ fn samples_reach_every_channel_of_every_format_unchanged() {
     check([16384i16, -32768, 0, 32767]);
     check([49152u16, 0, 32768, 65535]);
     check([1i32 << 30, i32::MIN, 0, 2_147_483_520]);
-    check([I24::new_unchecked(4_194_304), I24::new_unchecked(-8_388_608), I24::new_unchecked(0), I24::new_unchecked(8_388_607)]);
+    check([
+        I24::new_unchecked(4_194_304),
+        I24::new_unchecked(-8_388_608),
+        I24::new_unchecked(0),
+        I24::new_unchecked(8_388_607),
+    ]);
     check([192u8, 0, 128, 255]);
     check([64i8, -128, 0, 127]);
 }

@@ -163,6 +163,9 @@ impl Drop for StreamGuard {
     }
 }
 
+/// A stream and our end of it.
+type Running<E> = (cpal::Stream, E);
+
 /// A stream that is being opened on its own thread.
 struct Opening<E> {
     direction: Direction,
@@ -174,7 +177,7 @@ impl<E: Send + 'static> Opening<E> {
     fn start(
         direction: Direction,
         id: Option<DeviceId>,
-        open: fn(Option<&DeviceId>) -> Result<(cpal::Stream, E), AudioError>,
+        open: fn(Option<&DeviceId>) -> Result<Running<E>, AudioError>,
     ) -> Result<Self, AudioError> {
         let (result_tx, result) = channel();
         let (close, close_rx) = channel::<()>();
@@ -241,7 +244,7 @@ fn find(direction: Direction, id: Option<&DeviceId>) -> Result<cpal::Device, Aud
     host.device_by_id(&parsed).ok_or_else(not_found)
 }
 
-fn open_input(id: Option<&DeviceId>) -> Result<(cpal::Stream, CaptureEnd), AudioError> {
+fn open_input(id: Option<&DeviceId>) -> Result<Running<CaptureEnd>, AudioError> {
     let who = Opened::find(Direction::Input, id)?;
     who.try_configs(|format, config| {
         macro_rules! build {
@@ -257,7 +260,7 @@ fn open_input(id: Option<&DeviceId>) -> Result<(cpal::Stream, CaptureEnd), Audio
     })
 }
 
-fn open_output(id: Option<&DeviceId>) -> Result<(cpal::Stream, PlaybackEnd), AudioError> {
+fn open_output(id: Option<&DeviceId>) -> Result<Running<PlaybackEnd>, AudioError> {
     let who = Opened::find(Direction::Output, id)?;
     who.try_configs(|format, config| {
         macro_rules! build {
@@ -293,8 +296,8 @@ impl Opened {
     /// buffers before larger ones.
     fn try_configs<E>(
         &self,
-        build: impl Fn(SampleFormat, StreamConfig) -> Result<(cpal::Stream, E), cpal::Error>,
-    ) -> Result<(cpal::Stream, E), AudioError> {
+        build: impl Fn(SampleFormat, StreamConfig) -> Result<Running<E>, cpal::Error>,
+    ) -> Result<Running<E>, AudioError> {
         let (preferred, supported) = match self.direction {
             Direction::Input => (
                 self.device.default_input_config(),
@@ -327,7 +330,7 @@ impl Opened {
         Err(last_error.map_or(AudioError::NoDevice { direction: self.direction }, |e| self.explain(&e)))
     }
 
-    fn build_input<T>(&self, config: StreamConfig) -> Result<(cpal::Stream, CaptureEnd), cpal::Error>
+    fn build_input<T>(&self, config: StreamConfig) -> Result<Running<CaptureEnd>, cpal::Error>
     where
         T: SizedSample,
         f32: FromSample<T>,
@@ -351,7 +354,7 @@ impl Opened {
         Ok((stream, end))
     }
 
-    fn build_output<T>(&self, config: StreamConfig) -> Result<(cpal::Stream, PlaybackEnd), cpal::Error>
+    fn build_output<T>(&self, config: StreamConfig) -> Result<Running<PlaybackEnd>, cpal::Error>
     where
         T: SizedSample + FromSample<f32>,
     {

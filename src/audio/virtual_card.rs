@@ -227,3 +227,7 @@ impl Inner {
         StereoRecording { rate: self.rate, user, assistant, start: self.start }
     }
 }
+
+#[cfg(test)]
+#[path = "virtual_card_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! `antiphon devices`: the microphones and loudspeakers there are. Runs on the main thread.
 
+use super::doctor::SoundDevices;
 use super::{Failure, Outcome, print};
 use crate::audio::{self, DeviceInfo};
 use clap::Args;
@@ -26,6 +27,15 @@ pub fn run(args: &DevicesArgs) -> Outcome {
         return Err(Failure::no_device("there is no sound device: connect one, or start the system's sound service"));
     }
     Ok(())
+}
+
+/// The devices' names, for `doctor`.
+pub fn names() -> SoundDevices {
+    let all = |devices: Vec<DeviceInfo>| devices.into_iter().map(|d| d.name).collect::<Vec<_>>();
+    match audio::list() {
+        Ok(list) => SoundDevices { microphones: Ok(all(list.inputs)), loudspeakers: Ok(all(list.outputs)) },
+        Err(error) => SoundDevices { microphones: Err(error.to_string()), loudspeakers: Err(error.to_string()) },
+    }
 }
 
 fn row(device: &DeviceInfo) -> serde_json::Value {

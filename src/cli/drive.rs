@@ -79,6 +79,7 @@ impl Drive {
             eagerness: Eagerness::default(),
             volume: 1.0,
             store: choice.store.clone(),
+            greeting: None,
         };
         let (session, events) = session::start(parts).map_err(Failure::working)?;
         let mut drive =

@@ -13,7 +13,7 @@ pub mod say;
 pub mod table;
 pub mod window;
 
-use crate::engine::SessionSetup;
+use crate::engine::{CancelToken, SessionSetup};
 use crate::settings::{self, Settings};
 use crate::weights::Store;
 use clap::{Parser, Subcommand};
@@ -213,8 +213,13 @@ fn open(cli: Cli) -> Outcome {
         Some(Door::Converse(args)) => converse::run(&args, &choice, setup),
         Some(Door::Say(args)) => say::run(&args, &choice, &setup),
         Some(Door::Devices(args)) => devices::run(&args),
-        Some(Door::Doctor(args)) => doctor::run(&args, &store),
-        Some(Door::Models(args)) => models::run(&args, &store),
+        Some(Door::Doctor(args)) => Ok(doctor::run(&args, &store, &devices::names(), &mut std::io::stdout())?),
+        Some(Door::Models(args)) => {
+            let cancel = CancelToken::default();
+            let on_end = cancel.clone();
+            on_interrupt(move || on_end.cancel());
+            Ok(models::run(args, &store, &cancel, &mut std::io::stdout())?)
+        }
         Some(Door::Bench(args)) => bench::run(&args, &choice, setup),
     }
 }

@@ -30,7 +30,7 @@ pub use engine_thread::EngineLoader;
 use crate::engine::{CancelToken, SessionSetup};
 use crate::weights::Store;
 use command::{Command, CommandSink, Eagerness};
-use event::EventSource;
+use event::{Event, EventSource, Severity};
 use history::History;
 use inbox::Inbox;
 use orchestrator::{Opening, Orchestrator, Wires};
@@ -63,6 +63,8 @@ pub struct Parts {
     pub volume: f32,
     /// Where models are kept and fetched to.
     pub store: Store,
+    /// Something the user should know at the beginning.
+    pub greeting: Option<String>,
 }
 
 /// A running session. Dropping it without [`stop`](Session::stop) lets it run until the program ends.
@@ -118,6 +120,9 @@ pub fn start(parts: Parts) -> Result<(Session, EventSource), SessionError> {
     let to_session = inbox_in.clone();
     let (model, eagerness) = (parts.end_of_turn, parts.eagerness);
     thread("ear", move || ear::run(&ear_jobs, &to_session, model, eagerness))?;
+    if let Some(what) = parts.greeting {
+        events.send(Event::Problem { what, remedy: String::new(), severity: Severity::Note });
+    }
     let errands = errands::Errands::new(parts.store, events, inbox_in.clone())?;
     let opening =
         Opening { setup: parts.setup, loader: parts.engine, hands_free: parts.hands_free, volume: parts.volume };

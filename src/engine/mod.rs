@@ -15,6 +15,7 @@
 //! `truncate` when the answer was broken off by the user, `retract` when it was cancelled before any of it sounded and
 //! the user goes on with the same turn (everything heard stays part of it), nothing when it was played to its end.
 
+pub mod cascade;
 pub mod gguf;
 pub mod kv_cache;
 pub mod linear;

@@ -10,3 +10,9 @@ pub mod phonemes;
 pub mod piper;
 pub mod shaper;
 pub mod tts;
+//! The starter engine: speech to text, a small language model, text to speech, one after the other.
+
+pub mod chat;
+pub mod llm;
+pub mod template;
+pub mod vocabulary;

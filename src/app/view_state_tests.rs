@@ -84,7 +84,7 @@ fn turns_are_kept_apart_bounded_and_cleared() {
 #[test]
 fn marks_fill_the_figures_of_their_stage() {
     let mark =
-        |stage, ms| Event::Mark(StageMark { epoch: 1, stage, start: Micros(0), end: Micros(ms * 1000), units: 1 });
+        |stage, ms: u64| Event::Mark(StageMark { epoch: 1, stage, start: Micros(0), end: Micros(ms * 1000), units: 1 });
     let view = after([mark(Stage::Stt, 40), mark(Stage::LlmDecode, 10), mark(Stage::LlmDecode, 30)]);
     assert_eq!(view.meters.stages.keys().copied().collect::<Vec<_>>(), [Stage::Stt, Stage::LlmDecode]);
     let decode = &view.meters.stages[&Stage::LlmDecode];

@@ -16,16 +16,15 @@ pub fn show(ui: &mut Ui, view: &mut ViewState, commands: &mut Vec<Command>) {
         let remedy = "Close the window and start Antiphon again; its log says what happened.";
         banner(ui, Severity::Error, "The conversation has stopped unexpectedly", remedy, None);
     }
-    match &view.state {
-        TurnState::Faulted { why, remedy } => {
-            if banner(ui, Severity::Error, why, remedy, Some(RETRY)) {
-                commands.push(Command::RetryAfterFault);
-            }
-        }
+    let retry = match &view.state {
+        TurnState::Faulted { why, remedy } => banner(ui, Severity::Error, why, remedy, Some(RETRY)),
         TurnState::Degraded { why } => {
-            banner(ui, Severity::Warning, why, "Looking for it; meanwhile you can type.", None);
+            banner(ui, Severity::Warning, why, "Looking for it; meanwhile you can type.", None)
         }
-        _ => {}
+        _ => false,
+    };
+    if retry {
+        commands.push(Command::RetryAfterFault);
     }
     let mut dismissed = None;
     for (index, problem) in view.problems.iter().enumerate() {

@@ -17,7 +17,7 @@ fn human_bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 999.5 {
-            return if unit == "B" || value >= 99.5 {
+            return if unit == "B" || value >= 99.95 {
                 format!("{value:.0} {unit}")
             } else {
                 format!("{value:.1} {unit}")

@@ -1,7 +1,7 @@
 //! `antiphon` without a command: the window. Runs on the main thread, which the window needs.
 
 use super::engines::EngineChoice;
-use super::{Failure, Outcome, interrupted, on_interrupt};
+use super::{Failure, Outcome, interrupted};
 use crate::app;
 use crate::audio::{CardChoice, DeviceId};
 use crate::engine::SessionSetup;

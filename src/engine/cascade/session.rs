@@ -14,6 +14,8 @@ use super::tts::{Voice, VoiceOptions};
 use crate::engine::{
     CancelToken, Engine, EngineError, EngineInfo, EngineSession, ReplyEnd, ResponseSink, SessionSetup,
 };
+use crate::engine::whisper::{Language, Precision, Whisper};
+use crate::metrics::StageMark;
 use candle_core::Device;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,7 +40,7 @@ pub struct CascadeOptions {
 
 /// The starter engine, loaded and warm.
 pub struct CascadeEngine {
-    stt: Arc<super::stt::Whisper>,
+    stt: Arc<Whisper>,
     llm: Arc<LanguageModel>,
     speaker: Arc<Speaker>,
 }
@@ -54,7 +56,7 @@ impl CascadeEngine {
         progress: &mut dyn FnMut(&str, f32),
     ) -> Result<Self, EngineError> {
         progress("speech to text", 0.0);
-        let stt = Arc::new(super::stt::Whisper::load(&paths.whisper_dir)?);
+        let stt = Arc::new(Whisper::load(&paths.whisper_dir, Precision::Eight, &Device::Cpu)?);
         progress("voice", 0.15);
         let voice = Voice::load(&paths.voice_onnx, &paths.voice_json, options.voice)?;
         let speaker = Arc::new(Speaker::start(voice)?);
@@ -87,7 +89,7 @@ impl Engine for CascadeEngine {
         let config =
             ChatConfig { system_prompt: setup.system_prompt.clone(), seed: setup.seed, ..ChatConfig::default() };
         Ok(Box::new(CascadeSession {
-            stt: SpeechToText::new(Arc::clone(&self.stt)),
+            stt: SpeechToText::new(Arc::clone(&self.stt), Language::Known("en".into())),
             chat: Chat::new(Arc::clone(&self.llm), config)?,
             speaker: Arc::clone(&self.speaker),
             typed: String::new(),
@@ -116,6 +118,11 @@ impl Engine for CascadeEngine {
     }
 }
 
+/// Marks go to the sink.
+fn to(sink: &Arc<dyn ResponseSink>) -> impl FnMut(StageMark) + '_ {
+    |mark| sink.mark(mark)
+}
+
 /// A conversation with the starter engine.
 pub struct CascadeSession {
     stt: SpeechToText,
@@ -141,12 +148,13 @@ impl CascadeSession {
         self.stt.reset();
         self.typed.clear();
         self.guess = None;
+        self.answered = false;
     }
 
-    /// The user's words so far, typed and spoken.
-    fn words(&mut self, sink: &Arc<dyn ResponseSink>, cancel: &CancelToken) -> Result<String, EngineError> {
-        let spoken = self.stt.finish(sink, cancel)?;
-        Ok([self.typed.trim(), spoken.trim()].join(" ").trim().to_owned())
+    /// The user's words so far, typed and spoken; `None` when cancelled.
+    fn words(&mut self, sink: &Arc<dyn ResponseSink>, cancel: &CancelToken) -> Result<Option<String>, EngineError> {
+        let spoken = self.stt.finish(cancel, &mut to(sink))?;
+        Ok(spoken.map(|spoken| [self.typed.trim(), spoken.trim()].join(" ").trim().to_owned()))
     }
 
     /// Has the language model read the words, unless it has read just these.
@@ -199,15 +207,15 @@ impl EngineSession for CascadeSession {
     fn hear(&mut self, pcm: &[f32], sink: &Arc<dyn ResponseSink>) -> Result<(), EngineError> {
         self.begin();
         self.stt.push(pcm);
-        if let Some(text) = self.stt.partial(sink)? {
+        if let Some(text) = self.stt.partial(&CancelToken::default(), &mut to(sink))? {
             sink.heard(&text, false);
         }
         Ok(())
     }
 
     fn pause(&mut self, sink: &Arc<dyn ResponseSink>, cancel: &CancelToken) -> Result<(), EngineError> {
-        let words = self.words(sink, cancel)?;
-        if !words.is_empty() && !cancel.is_cancelled() {
+        let Some(words) = self.words(sink, cancel)? else { return Ok(()) };
+        if !words.is_empty() {
             sink.heard(&words, false);
             self.put(&words, sink, cancel)?;
         }
@@ -222,12 +230,12 @@ impl EngineSession for CascadeSession {
     }
 
     fn respond(&mut self, sink: &Arc<dyn ResponseSink>, cancel: &CancelToken) -> Result<ReplyEnd, EngineError> {
-        let words = self.words(sink, cancel)?;
-        if words.is_empty() && !cancel.is_cancelled() {
+        self.answered = true;
+        let Some(words) = self.words(sink, cancel)? else { return Ok(ReplyEnd::Cancelled) };
+        if words.is_empty() {
             self.discard()?;
             return Ok(ReplyEnd::NothingHeard);
         }
-        self.answered = true;
         sink.heard(&words, true);
         self.put(&words, sink, cancel)?;
         self.answer(sink, cancel)?;

@@ -16,7 +16,9 @@
 //! the user goes on with the same turn (everything heard stays part of it), nothing when it was played to its end.
 
 pub mod audio_encoder;
+pub mod cascade;
 pub mod linear;
+pub mod whisper;
 
 use crate::metrics::StageMark;
 use std::sync::Arc;

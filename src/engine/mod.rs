@@ -24,6 +24,8 @@ pub mod plain_linear;
 pub mod sampling;
 pub mod tensor_source;
 pub mod transformer;
+pub mod linear;
+pub mod whisper;
 
 use crate::metrics::StageMark;
 use std::sync::Arc;

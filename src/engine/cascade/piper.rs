@@ -24,8 +24,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Frames of context that one frame's sound depends on, to each side: half the receptive field of the decoder after its
-/// first convolution (1 + 61/8 + 61/64 + 64/256 frames), rounded up.
-pub const CONTEXT: usize = 12;
+/// first convolution, rounded up. Per stage, one sample for the upsampling and 45 for the widest residual block (kernel 7
+/// with dilations 3 and 12), at 8, 64 and 256 samples a frame: 1 + 45/8 + 1/8 + 45/64 + 1/64 + 48/256 = 7.7.
+pub const CONTEXT: usize = 8;
 
 /// Samples per frame: the product of the decoder's upsampling factors, 8 x 8 x 4.
 pub const HOP: usize = 256;
@@ -126,8 +127,8 @@ impl PiperConfig {
 impl Piper {
     /// Loads the network; it will compute on `threads` threads of its own.
     pub fn load(onnx: &Path, inference: InferenceConfig, threads: usize) -> Result<Self, EngineError> {
-        let options = ModelOptions::with_all_ops().prepack_weights(true).clone();
-        let model = options.load_file(onnx).map_err(|e| unusable(onnx, &e))?;
+        // Packing the weights in advance was measured and gains nothing: convolutions do not use it.
+        let model = ModelOptions::with_all_ops().load_file(onnx).map_err(|e| unusable(onnx, &e))?;
         let node = |name: &str| {
             model.node_id(name).map_err(|_| {
                 EngineError::Model(format!(

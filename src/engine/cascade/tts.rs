@@ -57,7 +57,7 @@ const LEVEL: f32 = 0.1;
 
 /// Frames of the first windows of a clause; the last is repeated. Short first, to be heard early; then longer, because
 /// every window costs [`super::piper::CONTEXT`] frames more to each side than it gives.
-const WINDOWS: [usize; 4] = [30, 48, 72, 96];
+const WINDOWS: [usize; 5] = [28, 40, 64, 96, 128];
 
 impl Voice {
     /// Loads a Piper voice and warms it up. `onnx` and `json` are the voice and its configuration.

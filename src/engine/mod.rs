@@ -16,6 +16,7 @@
 //! the user goes on with the same turn (everything heard stays part of it), nothing when it was played to its end.
 
 pub mod cascade;
+pub mod scripted;
 
 use crate::metrics::StageMark;
 use std::sync::Arc;
@@ -99,6 +100,8 @@ pub struct EngineInfo {
     pub description: String,
     /// Hertz of every [`PcmChunk`].
     pub output_rate: u32,
+    /// The largest [`PcmChunk::overlap`]: so many samples of a chunk are held back until the next one comes.
+    pub max_overlap: usize,
     /// Whether it can speak in a voice taken from a file.
     pub clones_voices: bool,
 }
@@ -119,6 +122,15 @@ pub trait Engine: Send {
     fn info(&self) -> EngineInfo;
     /// Begins a conversation.
     fn open(&mut self, setup: &SessionSetup) -> Result<Box<dyn EngineSession>, EngineError>;
+
+    /// Speaks a given text, outside of any conversation.
+    fn read_aloud(
+        &mut self,
+        text: &str,
+        setup: &SessionSetup,
+        sink: &Arc<dyn ResponseSink>,
+        cancel: &CancelToken,
+    ) -> Result<ReplyEnd, EngineError>;
 }
 
 /// One conversation with an engine. See the module's head for the order of calls.

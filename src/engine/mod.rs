@@ -26,6 +26,7 @@ pub mod tensor_source;
 pub mod transformer;
 pub mod linear;
 pub mod whisper;
+pub mod scripted;
 
 use crate::metrics::StageMark;
 use std::sync::Arc;

@@ -1,9 +1,10 @@
-//! The network of a Piper voice (VITS), run by rten in three steps: how long every phoneme lasts, what the whole clause
-//! sounds like as a sequence of frames, and sound from any window of those frames.
+//! The network of a Piper voice (VITS), run by rten in steps: how long every phoneme lasts, a draft of the whole clause
+//! as a sequence of frames, the frames made true by the flow, and sound from any window of those frames.
 //!
-//! The exported network is one graph from ids to sound. Sound comes out of its last part, a stack of convolutions that
-//! costs nearly all the time and sees only [`CONTEXT`] frames to each side, so it can be run window by window with the
-//! same result: the first sound is there before the clause is done, and a cancelled reply stops at the next window.
+//! The exported network is one graph from ids to sound. Its last parts, the flow and the decoder, are stacks of
+//! convolutions that cost nearly all the time and see only [`FLOW_CONTEXT`] and [`CONTEXT`] frames to each side, so they
+//! can be run on windows with the same result: the first sound is there before the clause is done, and a cancelled reply
+//! stops at the next window.
 //! The graph's own noise has no seed; here it is an input, so a reply can be repeated.
 //!
 //! Lives on the voice thread. Invariant: windows that follow each other give exactly the sound of one run of the whole.
@@ -15,8 +16,8 @@ use crate::engine::EngineError;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rten::{Model, ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueOrView};
+use rten_tensor::NdTensor;
 use rten_tensor::prelude::*;
-use rten_tensor::{NdTensor, NdTensorView};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,8 +25,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Frames of context that one frame's sound depends on, to each side: half the receptive field of the decoder after its
-/// first convolution (1 + 61/8 + 61/64 + 64/256 frames), rounded up.
-pub const CONTEXT: usize = 12;
+/// first convolution, rounded up. Per stage, one sample for the upsampling and 45 for the widest residual block (kernel 7
+/// with dilations 3 and 12), at 8, 64 and 256 samples a frame: 1 + 45/8 + 1/8 + 45/64 + 1/64 + 48/256 = 7.7.
+pub const CONTEXT: usize = 8;
+
+/// The same for the flow and the decoder's first convolution: four flows of four layers of kernel 5, then kernel 7.
+const FLOW_CONTEXT: usize = 4 * 4 * 2 + 3;
 
 /// Samples per frame: the product of the decoder's upsampling factors, 8 x 8 x 4.
 pub const HOP: usize = 256;
@@ -70,6 +75,8 @@ struct Nodes {
     means: NodeId,
     deviations: NodeId,
     noise: NodeId,
+    draft: NodeId,
+    mask: NodeId,
     frames: NodeId,
     sound: NodeId,
 }
@@ -85,8 +92,10 @@ pub struct Piper {
 
 /// A clause between text and sound.
 pub struct Frames {
-    /// `[1, 256, frames]`.
-    data: NdTensor<f32, 3>,
+    /// Before the flow: `[1, 192, frames]`.
+    draft: NdTensor<f32, 3>,
+    /// After it and the decoder's first convolution: `[1, 256, n]`, the first `n` frames so far.
+    ready: NdTensor<f32, 3>,
     /// Frames of every id.
     pub durations: Vec<usize>,
 }
@@ -94,11 +103,21 @@ pub struct Frames {
 impl Frames {
     /// Number of frames, of [`HOP`] samples each.
     pub fn len(&self) -> usize {
-        self.data.size(2)
+        self.draft.size(2)
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Which share of the ids has been sounded with the first `frames`.
+    pub fn share_sounded(&self, frames: usize) -> f32 {
+        let mut end = 0;
+        let sounded = self.durations.iter().take_while(|d| {
+            end += **d;
+            end <= frames
+        });
+        sounded.count() as f32 / self.durations.len().max(1) as f32
     }
 }
 
@@ -126,8 +145,8 @@ impl PiperConfig {
 impl Piper {
     /// Loads the network; it will compute on `threads` threads of its own.
     pub fn load(onnx: &Path, inference: InferenceConfig, threads: usize) -> Result<Self, EngineError> {
-        let options = ModelOptions::with_all_ops().prepack_weights(true).clone();
-        let model = options.load_file(onnx).map_err(|e| unusable(onnx, &e))?;
+        // Packing the weights in advance was measured and gains nothing: convolutions do not use it.
+        let model = ModelOptions::with_all_ops().load_file(onnx).map_err(|e| unusable(onnx, &e))?;
         let node = |name: &str| {
             model.node_id(name).map_err(|_| {
                 EngineError::Model(format!(
@@ -145,6 +164,8 @@ impl Piper {
             means: node("/enc_p/Split_output_0")?,
             deviations: node("/enc_p/Split_output_1")?,
             noise: node("/RandomNormalLike_output_0")?,
+            draft: node("/Add_output_0")?,
+            mask: node("/Cast_2_output_0")?,
             frames: node("/dec/conv_pre/Conv_output_0")?,
             sound: node("output")?,
         };
@@ -165,7 +186,7 @@ impl Piper {
         let lengths = NdTensor::from_data([1], vec![i32::try_from(n).unwrap_or(i32::MAX)]);
         let scales = NdTensor::from_data([3], vec![noise_scale, length_scale, noise_w]);
         let duration_noise = self.normal([1, 2, n]);
-        let Nodes { durations, means, deviations, frames, .. } = self.nodes;
+        let Nodes { durations, means, deviations, draft, .. } = self.nodes;
         let text = |nodes: &Nodes| -> Vec<(NodeId, ValueOrView<'_>)> {
             vec![
                 (nodes.ids, ids.view().into()),
@@ -190,16 +211,35 @@ impl Piper {
             (deviations, ValueOrView::from(&deviation)),
             (self.nodes.noise, noise.view().into()),
         ]);
-        let [data] = self.run(inputs, [frames])?;
-        Ok(Frames { data: tensor(data)?, durations: each })
+        let [data] = self.run(inputs, [draft])?;
+        Ok(Frames { draft: tensor(data)?, ready: NdTensor::zeros([1, 0, 0]), durations: each })
+    }
+
+    /// Runs the flow until at least `n` frames are ready: on the beginning alone when that is much less than the whole
+    /// (that part is then done twice), else on all.
+    fn make_ready(&self, frames: &mut Frames, n: usize) -> Result<(), EngineError> {
+        if frames.ready.size(2) >= n {
+            return Ok(());
+        }
+        let beginning = n + FLOW_CONTEXT;
+        let whole = frames.ready.size(2) > 0 || 2 * beginning > frames.len();
+        let fed = if whole { frames.len() } else { beginning };
+        let draft = frames.draft.slice((.., .., 0..fed)).to_tensor();
+        let mask = NdTensor::<f32, 3>::full([1, 1, fed], 1.0);
+        let inputs = vec![(self.nodes.draft, draft.into()), (self.nodes.mask, mask.into())];
+        let [ready] = self.run(inputs, [self.nodes.frames])?;
+        let ready: NdTensor<f32, 3> = tensor(ready)?;
+        frames.ready = if whole { ready } else { ready.slice((.., .., 0..n)).to_tensor() };
+        Ok(())
     }
 
     /// The sound of some of the frames: [`HOP`] samples for each, nominally within -1..1.
-    pub fn decode(&self, frames: &Frames, window: Range<usize>) -> Result<Vec<f32>, EngineError> {
+    pub fn decode(&self, frames: &mut Frames, window: Range<usize>) -> Result<Vec<f32>, EngineError> {
         let from = window.start.saturating_sub(CONTEXT);
         let to = (window.end + CONTEXT).min(frames.len());
-        let part: NdTensorView<f32, 3> = frames.data.slice((.., .., from..to));
-        let inputs = vec![(self.nodes.frames, part.to_tensor().into())];
+        self.make_ready(frames, to)?;
+        let part = frames.ready.slice((.., .., from..to)).to_tensor();
+        let inputs = vec![(self.nodes.frames, part.into())];
         let [sound] = self.run(inputs, [self.nodes.sound])?;
         let sound: NdTensor<f32, 4> = tensor(sound)?;
         let samples = sound.iter().copied().skip((window.start - from) * HOP).take(window.len() * HOP);

@@ -94,3 +94,87 @@ pub fn active_rms(samples: &[f32], rate: u32) -> f32 {
     let loud: Vec<f32> = powers.into_iter().filter(|p| *p > loudest / 100.0).collect();
     if loud.is_empty() { 0.0 } else { (loud.iter().sum::<f32>() / loud.len() as f32).sqrt() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RATE: u32 = 22_050;
+
+    fn tone(seconds: f32, level: f32) -> Vec<f32> {
+        let n = (RATE as f32 * seconds) as usize;
+        (0..n).map(|i| level * (std::f32::consts::TAU * 220.0 * i as f32 / RATE as f32 + 0.5).sin()).collect()
+    }
+
+    fn silence(ms: u32) -> Vec<f32> {
+        vec![0.0; (RATE * ms / 1000) as usize]
+    }
+
+    fn shape(raw: &[f32], pieces: &[usize], pause_ms: u32) -> Vec<f32> {
+        let mut shaper = Shaper::new(RATE, 1.0);
+        let (mut out, mut at, mut turn) = (Vec::new(), 0, 0);
+        while at < raw.len() {
+            let to = (at + pieces[turn % pieces.len()]).min(raw.len());
+            out.extend(shaper.push(&raw[at..to]));
+            (at, turn) = (to, turn + 1);
+        }
+        out.extend(shaper.finish(pause_ms));
+        out
+    }
+
+    #[test]
+    fn silence_before_is_cut_and_after_becomes_the_pause() {
+        let raw = [silence(200), tone(0.5, 0.3), silence(700)].concat();
+        let out = shape(&raw, &[700], 300);
+        let first = out.iter().position(|x| x.abs() > QUIET).expect("sound");
+        assert!(first <= (RATE * 30 / 1000) as usize, "{first} samples of silence lead");
+        let after = out.len() - 1 - out.iter().rposition(|x| x.abs() > QUIET).expect("sound");
+        let pause = (RATE * 300 / 1000) as usize;
+        assert!(after.abs_diff(pause) <= 2, "{after} samples follow, {pause} are wanted");
+    }
+
+    #[test]
+    fn sound_that_stops_abruptly_still_ends_at_zero_and_keeps_its_level() {
+        let raw = tone(0.4, 0.3);
+        let out = shape(&raw, &[512], 150);
+        assert_eq!(out[0], 0.0);
+        let last = out.iter().rposition(|x| *x != 0.0).expect("sound");
+        assert!(out[last].abs() < 0.02, "ends at {}", out[last]);
+        // The steepest step of the tone itself is 0.019 a sample.
+        assert!(out.windows(2).all(|w| (w[1] - w[0]).abs() < 0.03));
+        assert!((active_rms(&out, RATE) - 0.3 / 2f32.sqrt()).abs() < 0.01);
+    }
+
+    #[test]
+    fn loud_samples_are_bent_and_broken_ones_dropped() {
+        let mut shaper = Shaper::new(RATE, 4.0);
+        let mut out = shaper.push(&[vec![f32::NAN, f32::INFINITY], tone(0.2, 0.9)].concat());
+        out.extend(shaper.finish(0));
+        assert!(out.iter().all(|x| x.abs() <= PEAK));
+        assert!(out.iter().any(|x| x.abs() > KNEE));
+    }
+
+    #[test]
+    fn silence_alone_gives_nothing() {
+        assert_eq!(shape(&silence(500), &[100], 300), Vec::<f32>::new());
+    }
+
+    #[test]
+    fn the_level_counts_only_the_loud_parts() {
+        let mixed = [tone(0.5, 0.2), silence(1500)].concat();
+        assert!((active_rms(&mixed, RATE) - 0.2 / 2f32.sqrt()).abs() < 0.005);
+        assert_eq!(active_rms(&[], RATE), 0.0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_pieces_do_not_matter(
+            lead in 0u32..100, gap in 0u32..200, trail in 0u32..100,
+            pieces in prop::collection::vec(1usize..3000, 1..5),
+        ) {
+            let raw = [silence(lead), tone(0.1, 0.4), silence(gap), tone(0.05, 0.2), silence(trail)].concat();
+            prop_assert_eq!(shape(&raw, &pieces, 150), shape(&raw, &[raw.len()], 150));
+        }
+    }
+}

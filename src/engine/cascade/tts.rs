@@ -6,7 +6,7 @@
 
 use super::clauses::ClauseEnd;
 use super::phonemes::Phonemizer;
-use super::piper::{HOP, Piper, PiperConfig};
+use super::piper::{Piper, PiperConfig};
 use super::shaper::{Shaper, active_rms};
 use crate::engine::{CancelToken, EngineError};
 use crate::time::Micros;
@@ -36,7 +36,7 @@ pub enum Spoken {
         start: Micros,
         end: Micros,
         samples: Vec<f32>,
-        /// How much of the clause's speech has been given, 0..1.
+        /// How much of the clause has been spoken with this, as a share of its phonemes, 0..=1; see [`spoken_bytes`].
         done: f32,
     },
 }
@@ -57,7 +57,7 @@ const LEVEL: f32 = 0.1;
 
 /// Frames of the first windows of a clause; the last is repeated. Short first, to be heard early; then longer, because
 /// every window costs [`super::piper::CONTEXT`] frames more to each side than it gives.
-const WINDOWS: [usize; 4] = [30, 48, 72, 96];
+const WINDOWS: [usize; 5] = [28, 40, 64, 96, 128];
 
 impl Voice {
     /// Loads a Piper voice and warms it up. `onnx` and `json` are the voice and its configuration.
@@ -119,7 +119,7 @@ impl Voice {
         if cancel.is_cancelled() {
             return Ok(false);
         }
-        let frames = self.piper.encode(&encoded.ids)?;
+        let mut frames = self.piper.encode(&encoded.ids)?;
         let phonemes = ipa.chars().count();
         if !give(Spoken::Prepared { start, end: Micros::now(), phonemes }) {
             return Ok(false);
@@ -137,11 +137,11 @@ impl Voice {
             if frames.len() - to < WINDOWS[0] / 2 {
                 to = frames.len();
             }
-            let mut samples = shaper.push(&self.piper.decode(&frames, at..to)?);
+            let mut samples = shaper.push(&self.piper.decode(&mut frames, at..to)?);
             if to == frames.len() {
                 samples.extend(shaper.finish(pause_after(end)));
             }
-            let done = (to * HOP) as f32 / (frames.len() * HOP) as f32;
+            let done = if to == frames.len() { 1.0 } else { frames.share_sounded(to) };
             if !samples.is_empty() && !give(Spoken::Sound { start, end: Micros::now(), samples, done }) {
                 return Ok(false);
             }
@@ -163,6 +163,26 @@ impl Voice {
     }
 }
 
+/// How many bytes of `text` have been spoken when `done` of its phonemes have: whole words only, all of it at the end.
+pub fn spoken_bytes(text: &str, done: f32) -> usize {
+    if done >= 1.0 {
+        return text.len();
+    }
+    let reached = (text.len() as f32 * done.max(0.0)) as usize;
+    let mut spoken = 0;
+    let mut in_word = false;
+    for (at, c) in text.char_indices() {
+        if at > reached {
+            break;
+        }
+        if c.is_whitespace() && in_word {
+            spoken = at;
+        }
+        in_word = !c.is_whitespace();
+    }
+    spoken
+}
+
 /// How long people pause after a clause, in milliseconds.
 fn pause_after(end: ClauseEnd) -> u32 {
     match end {
@@ -170,5 +190,23 @@ fn pause_after(end: ClauseEnd) -> u32 {
         ClauseEnd::Line => 350,
         ClauseEnd::Comma => 150,
         ClauseEnd::Run => 30,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spoken_bytes;
+
+    #[test]
+    fn spoken_text_ends_with_a_whole_word() {
+        let text = " One thrée five.";
+        assert_eq!(spoken_bytes(text, 0.0), 0);
+        assert_eq!(spoken_bytes(text, 0.3), 4);
+        assert_eq!(spoken_bytes(text, 0.6), 4);
+        assert_eq!(spoken_bytes(text, 0.7), 11);
+        assert_eq!(spoken_bytes(text, 0.99), 11);
+        assert_eq!(spoken_bytes(text, 1.0), text.len());
+        assert_eq!(spoken_bytes("", 0.5), 0);
+        assert!("天空是蓝".is_char_boundary(spoken_bytes("天空是蓝", 0.4)));
     }
 }

@@ -19,6 +19,7 @@ pub mod cascade;
 pub mod gguf;
 pub mod kv_cache;
 pub mod linear;
+pub mod requantize;
 pub mod sampling;
 pub mod tensor_source;
 pub mod transformer;

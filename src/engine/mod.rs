@@ -22,6 +22,7 @@ pub mod linear;
 pub mod requantize;
 pub mod sampling;
 pub mod tensor_source;
+pub mod text;
 pub mod transformer;
 
 use crate::metrics::StageMark;

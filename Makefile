@@ -7,9 +7,8 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-# One profile for everything that is tested (dev, see Cargo.toml), so that nothing is built twice.
 CARGO := cargo
-ANTIPHON := $(CARGO) run --locked --quiet --bin antiphon --
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
 .PHONY: help
 help: ## show this list
@@ -18,8 +17,8 @@ help: ## show this list
 .PHONY: run
 run: setup ## build the program, fetch the starter models, open the window
 	@$(CARGO) build --locked --release
-	@"$${CARGO_TARGET_DIR:-target}/release/antiphon" models pull --starter
-	@scripts/run.sh
+	@$(TARGET)/release/antiphon models pull --starter
+	@scripts/run.sh $(TARGET)/release/antiphon
 
 .PHONY: setup
 setup: ## install what is missing to build and run
@@ -27,7 +26,7 @@ setup: ## install what is missing to build and run
 	@scripts/setup.sh build $$([ -z "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ] || echo run)
 
 .PHONY: test
-test: testsetup lint doc models ## everything: format, lints, documentation, all tests with real models
+test: testsetup lint doc testbuild ## everything: format, lints, documentation, all tests with real models
 	@scripts/test.sh
 
 .PHONY: testsetup
@@ -35,10 +34,12 @@ testsetup:
 	@scripts/toolchain.sh clippy rustfmt
 	@scripts/setup.sh build run lint test
 
-# Tests find their models where the program does: in ANTIPHON_HOME, or in the platform's folder.
-.PHONY: models
-models: setup ## fetch the starter models into the store
-	@$(ANTIPHON) models pull --starter
+# The program as the tests build it, so that nothing is built twice; it fetches the starter models to where it looks for
+# them (ANTIPHON_HOME, or the platform's folder), and so the tests find them.
+.PHONY: testbuild
+testbuild:
+	@$(CARGO) test --locked --no-run
+	@$(TARGET)/debug/antiphon models pull --starter
 
 .PHONY: check
 check: lint doc ## what a change needs before it is committed; no models: format, lints, documentation, unit tests
@@ -60,9 +61,9 @@ doc: ## build the documentation, warnings denied
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 .PHONY: screenshot
-screenshot: testsetup models ## a spoken question to the real window, pictured in docs/screenshot.png
+screenshot: testsetup testbuild ## ask the real window a question aloud, and picture it in docs/screenshot.png
 	@$(CARGO) test --locked --test talk -- --nocapture
-	@cp "$${CARGO_TARGET_DIR:-target}/tmp/talk.png" docs/screenshot.png
+	@cp $(TARGET)/tmp/talk.png docs/screenshot.png
 	@echo "docs/screenshot.png"
 
 .PHONY: clean

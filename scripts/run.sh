@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Starts the program that `make run` built: the window where there is a display and a sound card; else one spoken turn
 # from a file to a file.
+# usage: scripts/run.sh ANTIPHON
 set -euo pipefail
 cd "$(dirname "$0")/.."
-antiphon=${CARGO_TARGET_DIR:-target}/release/antiphon
+antiphon=$(realpath "${1:?the path of the program}")
 
 has_display() {
     [ "$(uname -s)" != Linux ] || [ -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ]

@@ -270,12 +270,12 @@ fn a_window_without_a_display_says_what_works_without_one() -> Result<()> {
 #[test]
 fn a_reader_that_has_gone_is_no_reason_to_panic() -> Result<()> {
     let place = Place::new()?;
-    for command in ["doctor", "models", "--help"] {
-        let mut child = place.antiphon().arg(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    for args in ["doctor", "models list", "--help"] {
+        let mut child = place.antiphon().args(args.split(' ')).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         drop(child.stdout.take());
         let output = child.wait_with_output()?;
         let err = String::from_utf8_lossy(&output.stderr);
-        assert!(!err.contains("panicked"), "{command}: {err}");
+        assert!(!err.contains("panicked"), "{args}: {err}");
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use antiphon::session::event::{
 };
 use antiphon::settings::{Settings, Theme};
 use antiphon::time::Micros;
+use eframe::egui::{Key, Rect, Role, pos2, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
 use std::sync::mpsc::{self, Receiver};
@@ -132,17 +133,17 @@ fn the_talk_button_talks_until_it_is_pressed_again() {
 #[test]
 fn the_space_bar_talks_but_not_while_typing() {
     let mut window = Window::listening();
-    window.harness.key_down(eframe::egui::Key::Space);
+    window.harness.key_down(Key::Space);
     window.harness.run();
     assert_eq!(window.commands(), [Command::Talk]);
     std::thread::sleep(std::time::Duration::from_millis(350));
-    window.harness.key_up(eframe::egui::Key::Space);
+    window.harness.key_up(Key::Space);
     window.harness.run();
     assert_eq!(window.commands(), [Command::TalkEnd]);
 
     window.harness.get_by_label(talk_bar::TEXT_FIELD).focus();
     window.harness.run();
-    window.harness.key_press(eframe::egui::Key::Space);
+    window.harness.key_press(Key::Space);
     window.harness.run();
     assert_eq!(window.commands(), []);
 }
@@ -166,7 +167,7 @@ fn typed_text_is_sent_by_button_and_by_return() {
     // The field is empty again and still has the keyboard.
     window.harness.get_by_label(talk_bar::TEXT_FIELD).type_text("你好");
     window.harness.run();
-    window.harness.key_press(eframe::egui::Key::Enter);
+    window.harness.key_press(Key::Enter);
     window.harness.run();
     assert_eq!(window.commands(), [Command::SendText("你好".into())]);
     window.press(talk_bar::SEND);
@@ -178,7 +179,7 @@ fn an_answer_is_stopped_by_button_and_by_escape() {
     let mut window = Window::open();
     window.tell([Event::State(TurnState::Speaking)]);
     window.press(talk_bar::STOP);
-    window.harness.key_press(eframe::egui::Key::Escape);
+    window.harness.key_press(Key::Escape);
     window.harness.run();
     assert_eq!(window.commands(), [Command::Interrupt, Command::Interrupt]);
 }
@@ -224,7 +225,8 @@ fn words_are_shown_as_they_come_and_a_cut_is_told() {
     let bars = vec![Bar { stage: Stage::Stt, start_ms: -20.0, end_ms: 100.0 }];
     window.tell([Event::TurnEnded { report: Box::new(report), bars }]);
     assert!(window.has(conversation::NOT_HEARD) && window.has("answered in 0.61 s"));
-    assert!(window.has("612") && window.has("400 ms of it computing") && window.has("0.25"));
+    assert_eq!(window.harness.get_all_by_label("612").count(), 4, "the large figure, last, p50 and p95");
+    assert!(window.has("400 ms of it computing") && window.has("0.25"));
     assert!(window.has("Waterfall of the last turn"));
     window.press(NEW_CONVERSATION);
     assert_eq!(window.commands(), [Command::NewConversation]);
@@ -258,7 +260,7 @@ fn missing_models_are_fetched_with_one_press() {
     };
     window.tell([pull(PullState::Fetching)]);
     assert!(window.has("25.0 MB of 100 MB · 5.0 MB/s · 15 s left") && !window.has(conversation::GET_MODELS));
-    let bar = window.harness.get_by_label("Fetching Model b");
+    let bar = window.harness.get_by_role_and_label(Role::ProgressIndicator, "Fetching Model b");
     assert_eq!(bar.accesskit_node().numeric_value(), Some(25.0));
     window.press(models::CANCEL);
     assert_eq!(window.commands(), [Command::CancelPull]);
@@ -312,11 +314,9 @@ fn devices_are_chosen_by_name() {
     window.tell([Event::Devices { input: list(None, Some("Built-in")), output: list(Some("gone"), None) }]);
     window.press("Sound");
     assert!(window.has("now: Built-in") && window.has("none is open"));
-    let shown = |window: &Window, label| {
-        window.harness.get_by_role_and_label(eframe::egui::accesskit::Role::ComboBox, label).value()
-    };
+    let shown = |window: &Window, label| window.harness.get_by_role_and_label(Role::ComboBox, label).value();
     assert_eq!(shown(&window, devices::LOUDSPEAKER).as_deref(), Some("Not connected"));
-    window.harness.get_by_role_and_label(eframe::egui::accesskit::Role::ComboBox, devices::MICROPHONE).click();
+    window.harness.get_by_role_and_label(Role::ComboBox, devices::MICROPHONE).click();
     window.harness.run();
     window.press("Headset");
     assert_eq!(window.commands(), [Command::SelectInput(Some("usb:1".into()))]);
@@ -341,7 +341,7 @@ fn a_small_window_keeps_every_control_inside() {
         for label in [talk_bar::TALK, talk_bar::SEND, talk_bar::STOP, talk_bar::MUTE, talk_bar::HANDS_FREE, SIDE_PANEL]
         {
             let rect = window.harness.get_by_label(label).rect();
-            let screen = eframe::egui::Rect::from_min_size(Default::default(), eframe::egui::vec2(640.0, 480.0));
+            let screen = Rect::from_min_size(pos2(0.0, 0.0), vec2(640.0, 480.0));
             assert!(screen.contains_rect(rect), "{label} is at {rect:?} (side panel open: {open})");
         }
         assert_eq!(window.has("Latency"), open);

@@ -79,6 +79,8 @@ pub struct AntiphonApp {
     bar: TalkBar,
     /// Whether the right side is open; `None` until the window's width is known.
     side_open: Option<bool>,
+    /// Whether models were missing in the last frame.
+    needed_models: bool,
     commands: CommandSink,
     events: EventSource,
     save: SaveSettings,
@@ -103,8 +105,17 @@ impl AntiphonApp {
             Urgency::Soon => waker.request_repaint_after(SOON),
         });
         let kept = settings.clone();
-        let (view, bar) = (ViewState::default(), TalkBar::default());
-        AntiphonApp { view, settings, kept, bar, side_open: None, commands: commands.into(), events, save }
+        AntiphonApp {
+            view: ViewState::default(),
+            settings,
+            kept,
+            bar: TalkBar::default(),
+            side_open: None,
+            needed_models: false,
+            commands: commands.into(),
+            events,
+            save,
+        }
     }
 
     /// What is shown now.
@@ -157,10 +168,13 @@ impl AntiphonApp {
             let view = &self.view;
             let settings = &mut self.settings;
             let needs_models = !view.missing().0.is_empty() || view.is_pulling();
-            card(ui, "Latency", true, |ui| panels::meters::show(ui, view));
-            card(ui, "Models", needs_models, |ui| panels::models::show(ui, view, commands));
-            card(ui, "Sound", false, |ui| panels::devices::show(ui, view, settings, commands));
-            card(ui, "Settings", false, |ui| panels::settings::show(ui, settings, commands));
+            // When models turn out to be missing, their panel opens by itself, once.
+            let unfold_models = (needs_models && !self.needed_models).then_some(true);
+            self.needed_models = needs_models;
+            card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view));
+            card(ui, "Models", false, unfold_models, |ui| panels::models::show(ui, view, commands));
+            card(ui, "Sound", false, None, |ui| panels::devices::show(ui, view, settings, commands));
+            card(ui, "Settings", false, None, |ui| panels::settings::show(ui, settings, commands));
         });
     }
 
@@ -189,13 +203,14 @@ impl AntiphonApp {
     }
 }
 
-/// A card of the right side, with a heading that folds it.
-fn card(ui: &mut Ui, heading: &str, open: bool, contents: impl FnOnce(&mut Ui)) {
+/// A card of the right side, with a heading that folds it; `now` folds or unfolds it without the user.
+fn card(ui: &mut Ui, heading: &str, at_first: bool, now: Option<bool>, contents: impl FnOnce(&mut Ui)) {
     theme::card(ui).outer_margin(Margin { bottom: 6, ..Margin::ZERO }).show(ui, |ui| {
         ui.set_min_width(ui.available_width());
         CollapsingHeader::new(RichText::new(heading).family(theme::bold()))
             .id_salt(heading)
-            .default_open(open)
+            .default_open(at_first)
+            .open(now)
             .show_unindented(ui, contents);
     });
 }

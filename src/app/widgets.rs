@@ -4,10 +4,13 @@
 
 use super::theme::Palette;
 use eframe::egui::{
-    Color32, CornerRadius, Pos2, Rect, Response, Role, Sense, Shape, Stroke, StrokeKind, Ui, Vec2, WidgetInfo, pos2,
-    vec2,
+    Color32, CornerRadius, Pos2, Rect, Response, Role, Sense, Shape, Stroke, StrokeKind, TextStyle, Ui, Vec2,
+    WidgetInfo, pos2, vec2,
 };
 use std::f32::consts::{PI, TAU};
+
+/// The track of a switch.
+const SWITCH: Vec2 = vec2(34.0, 20.0);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Icon {
@@ -132,24 +135,24 @@ pub fn focus_ring(ui: &Ui, response: &Response, rect: Rect, radius: u8) {
 
 /// A switch with its label beside it.
 pub fn switch(ui: &mut Ui, on: &mut bool, label: &str) -> Response {
-    ui.horizontal(|ui| {
-        let (rect, mut response) = ui.allocate_exact_size(vec2(34.0, 20.0), Sense::click());
-        let text = ui.add(eframe::egui::Label::new(label).selectable(false).sense(Sense::click()));
-        if response.clicked() || text.clicked() {
-            *on = !*on;
-            response.mark_changed();
-        }
-        response.widget_info(|| WidgetInfo::selected(Role::Switch, true, *on, label));
-        let how_on = ui.ctx().animate_bool_responsive(response.id, *on);
-        let palette = Palette::of(ui);
-        let track = palette.muted.gamma_multiply(0.55).lerp_to_gamma(palette.accent, how_on);
-        ui.painter().rect_filled(rect, CornerRadius::same(10), track);
-        let x = (rect.left() + 10.0) + how_on * 14.0;
-        ui.painter().circle_filled(pos2(x, rect.center().y), 7.5, palette.card);
-        focus_ring(ui, &response, rect, 10);
-        response
-    })
-    .inner
+    let palette = Palette::of(ui);
+    let text = ui.painter().layout_no_wrap(label.to_owned(), TextStyle::Button.resolve(ui.style()), palette.text);
+    let size = vec2(SWITCH.x + 8.0 + text.size().x, SWITCH.y.max(text.size().y));
+    let (rect, mut response) = ui.allocate_exact_size(size, Sense::click());
+    if response.clicked() {
+        *on = !*on;
+        response.mark_changed();
+    }
+    response.widget_info(|| WidgetInfo::selected(Role::Switch, true, *on, label));
+    let how_on = ui.ctx().animate_bool_responsive(response.id, *on);
+    let track = Rect::from_center_size(pos2(rect.left() + SWITCH.x / 2.0, rect.center().y), SWITCH);
+    let fill = palette.muted.gamma_multiply(0.55).lerp_to_gamma(palette.accent, how_on);
+    ui.painter().rect_filled(track, CornerRadius::same(10), fill);
+    let x = track.left() + 10.0 + how_on * (SWITCH.x - 20.0);
+    ui.painter().circle_filled(pos2(x, track.center().y), 7.5, palette.card);
+    ui.painter().galley(pos2(track.right() + 8.0, rect.center().y - text.size().y / 2.0), text, palette.text);
+    focus_ring(ui, &response, track, 10);
+    response
 }
 
 /// The part of a level bar that a loudness fills: nothing at -60 dBFS, all of it at 0.

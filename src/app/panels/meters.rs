@@ -4,7 +4,10 @@ use super::super::theme::{Palette, figure};
 use super::super::view_state::ViewState;
 use super::waterfall;
 use crate::metrics::{Histogram, Stage};
-use eframe::egui::{Align, Grid, Layout, RichText, Ui};
+use eframe::egui::{Align, Color32, Label, Layout, Rect, RichText, Sense, Ui, UiBuilder, pos2, vec2};
+
+const ROW: f32 = 19.0;
+const COLUMN: f32 = 52.0;
 
 /// Draws the meters.
 pub fn show(ui: &mut Ui, view: &ViewState) {
@@ -34,33 +37,38 @@ pub fn show(ui: &mut Ui, view: &ViewState) {
 
 fn table(ui: &mut Ui, view: &ViewState) {
     let meters = &view.meters;
-    let figure_width = 52.0;
-    Grid::new("stages").num_columns(4).spacing([4.0, 3.0]).min_col_width(figure_width).show(ui, |ui| {
-        ui.set_min_width(ui.available_width());
-        ui.label(RichText::new("ms").small().weak());
-        for heading in ["last", "p50", "p95"] {
-            right(ui, RichText::new(heading).small().weak());
+    let palette = Palette::of(ui);
+    ui.spacing_mut().item_spacing.y = 0.0;
+    row(ui, "milliseconds", &["last", "p50", "p95"].map(str::to_owned), palette.muted);
+    figures(ui, "first audio", &meters.ttfa);
+    for stage in Stage::ALL {
+        if let Some(histogram) = meters.stages.get(&stage) {
+            figures(ui, &stage_title(stage), histogram);
         }
-        ui.end_row();
-        row(ui, "first audio", &meters.ttfa);
-        for stage in Stage::ALL {
-            if let Some(histogram) = meters.stages.get(&stage) {
-                row(ui, &stage_title(stage), histogram);
-            }
-        }
-    });
-}
-
-fn row(ui: &mut Ui, title: &str, histogram: &Histogram) {
-    ui.label(RichText::new(title).small());
-    for value in [histogram.last(), histogram.p50(), histogram.p95()] {
-        right(ui, RichText::new(value.map_or("–".to_owned(), milliseconds)).small());
     }
-    ui.end_row();
 }
 
-fn right(ui: &mut Ui, text: RichText) {
-    ui.with_layout(Layout::right_to_left(Align::Center), |ui| ui.label(text));
+fn figures(ui: &mut Ui, title: &str, histogram: &Histogram) {
+    let values = [histogram.last(), histogram.p50(), histogram.p95()];
+    let cells = values.map(|value| value.map_or("–".to_owned(), milliseconds));
+    row(ui, title, &cells, Palette::of(ui).text);
+}
+
+/// One line of the table: the title, and three cells in columns of equal width at the right.
+fn row(ui: &mut Ui, title: &str, cells: &[String; 3], colour: Color32) {
+    let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::hover());
+    let put = |ui: &mut Ui, rect: Rect, layout: Layout, text: &str| {
+        let label = Label::new(RichText::new(text).small().color(colour));
+        ui.scope_builder(UiBuilder::new().max_rect(rect).layout(layout), |ui| ui.add(label.truncate()));
+    };
+    let first = rect.right() - 3.0 * COLUMN;
+    let name = Rect::from_min_max(rect.min, pos2(first, rect.bottom()));
+    put(ui, name, Layout::left_to_right(Align::Center), title);
+    for (cell, index) in cells.iter().zip(0u8..) {
+        let left = first + COLUMN * f32::from(index);
+        let place = Rect::from_min_max(pos2(left, rect.top()), pos2(left + COLUMN, rect.bottom()));
+        put(ui, place, Layout::right_to_left(Align::Center), cell);
+    }
 }
 
 /// Three figures at most.
@@ -78,23 +86,26 @@ fn counters(ui: &mut Ui, view: &ViewState) {
     let palette = Palette::of(ui);
     let rtf = meters.rtf.last();
     let cells = [
-        ("real-time factor", rtf.map_or("–".to_owned(), |rtf| format!("{rtf:.2}")), rtf.is_some_and(|rtf| rtf > 1.0)),
+        ("RTF", rtf.map_or("–".to_owned(), |rtf| format!("{rtf:.2}")), rtf.is_some_and(|rtf| rtf > 1.0)),
         ("stalls", meters.starvation.to_string(), meters.starvation > 0),
         ("xruns", meters.xruns.to_string(), meters.xruns > 0),
         ("queued", format!("{:.0} ms", meters.queued_ms), false),
     ];
-    ui.horizontal_wrapped(|ui| {
-        for (name, value, is_bad) in cells {
+    let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 34.0), Sense::hover());
+    let width = rect.width() / cells.len() as f32;
+    for ((name, value, is_bad), index) in cells.into_iter().zip(0u8..) {
+        let place = Rect::from_min_size(rect.min + vec2(width * f32::from(index), 0.0), vec2(width, rect.height()));
+        ui.scope_builder(UiBuilder::new().max_rect(place), |ui| {
+            ui.spacing_mut().item_spacing.y = 0.0;
             let colour = if is_bad { palette.amber } else { palette.text };
-            ui.label(RichText::new(name).small().weak());
-            ui.label(RichText::new(value).small().color(colour));
-            ui.add_space(4.0);
-        }
-        if meters.lost_capture > 0 {
-            let text = format!("{} samples of the microphone were lost", meters.lost_capture);
-            ui.label(RichText::new(text).small().color(palette.red));
-        }
-    });
+            ui.add(Label::new(RichText::new(value).color(colour)).truncate());
+            ui.add(Label::new(RichText::new(name).small().weak()).truncate());
+        });
+    }
+    if meters.lost_capture > 0 {
+        let text = format!("{} samples of the microphone were lost", meters.lost_capture);
+        ui.add(Label::new(RichText::new(text).small().color(palette.red)).wrap());
+    }
 }
 
 #[cfg(test)]

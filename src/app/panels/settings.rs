@@ -2,7 +2,7 @@
 
 use crate::session::command::{Command, Eagerness};
 use crate::settings::{Settings, Theme};
-use eframe::egui::{RichText, TextEdit, Ui};
+use eframe::egui::{Response, RichText, TextEdit, Ui};
 
 pub const PERSONA: &str = "Persona";
 pub const RELOAD: &str = "Load the engine";
@@ -29,20 +29,20 @@ pub fn show(ui: &mut Ui, settings: &mut Settings, commands: &mut Vec<Command>) {
             commands.push(Command::ReloadEngine);
         }
     });
-    caption(ui, PERSONA);
+    let name = caption(ui, PERSONA);
     let field = TextEdit::multiline(&mut settings.system_prompt)
         .hint_text("Who the assistant is, in your words; from the next conversation on")
         .desired_rows(3)
         .desired_width(f32::INFINITY);
-    ui.add(field);
+    ui.add(field).labelled_by(name.id);
     caption(ui, "Theme");
     choice(ui, &mut settings.theme, [(Theme::System, "System"), (Theme::Light, "Light"), (Theme::Dark, "Dark")]);
     caption(ui, "Size");
     choice(ui, &mut settings.scale, [(0.85, "85 %"), (1.0, "100 %"), (1.25, "125 %"), (1.5, "150 %")]);
 }
 
-fn caption(ui: &mut Ui, text: &str) {
-    ui.label(RichText::new(text).small().weak());
+fn caption(ui: &mut Ui, text: &str) -> Response {
+    ui.label(RichText::new(text).small().weak())
 }
 
 /// A row of which one is chosen. Returns whether that changed.

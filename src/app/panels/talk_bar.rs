@@ -83,7 +83,8 @@ impl TalkBar {
             .corner_radius(CornerRadius::same(CARD_RADIUS))
             .inner_margin(Margin { left: 12, right: 4, top: 4, bottom: 4 });
         frame.show(ui, |ui| {
-            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            let room = vec2(ui.available_width(), 32.0);
+            ui.allocate_ui_with_layout(room, Layout::right_to_left(Align::Center), |ui| {
                 let has_text = !self.draft.trim().is_empty() && view.can_talk();
                 let send = icon_button(ui, Icon::Send, SEND, Look::Accent, has_text);
                 let field = TextEdit::singleline(&mut self.draft)
@@ -91,6 +92,8 @@ impl TalkBar {
                     .hint_text(TEXT_FIELD)
                     .desired_width(ui.available_width() - 8.0);
                 let field = ui.add(field);
+                // The hint is gone once there is text; the name stays.
+                ui.ctx().accesskit_node_builder(field.id, |node| node.set_label(TEXT_FIELD));
                 let entered = field.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
                 if has_text && (send.clicked() || entered) {
                     commands.push(Command::SendText(self.draft.trim().to_owned()));

@@ -84,7 +84,8 @@ fn tick_step(span: f64) -> f64 {
 }
 
 fn axis_label(ms: f64) -> String {
-    if ms.abs() >= 1000.0 { format!("{:.1} s", ms / 1000.0) } else { format!("{ms:.0}") }
+    // Adding zero turns -0 into 0.
+    if ms.abs() >= 1000.0 { format!("{:.1} s", ms / 1000.0) } else { format!("{:.0}", ms + 0.0) }
 }
 
 #[cfg(test)]
@@ -105,6 +106,7 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_few() {
+        assert_eq!([-200.0, -0.0, 1500.0].map(axis_label), ["-200", "0", "1.5 s"]);
         assert_eq!([4.0, 11.0, 960.0, 1300.0, 60_000.0].map(tick_step), [1.0, 5.0, 200.0, 500.0, 20_000.0]);
     }
 }

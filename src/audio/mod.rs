@@ -5,7 +5,7 @@
 //! device <- playback callback <- ring <- PlaybackEnd (the mouth thread pushes)
 //! ```
 //!
-//! A [`Card`] is a microphone, a loudspeaker, or both. Its streams live on threads of their own ([`device`]), or it is
+//! A [`Card`] is a microphone, a loudspeaker, or both. Its streams live on threads of their own (`stream_thread`), or it is
 //! a [`VirtualCard`] that runs the same callbacks without any hardware. Invariant: what runs inside a callback
 //! ([`capture::CaptureCallback`], [`playback::PlaybackCallback`]) never locks, allocates, logs, calls the system or
 //! panics; `tests/realtime.rs` proves it.
@@ -22,6 +22,7 @@ pub mod jitter;
 mod meter;
 pub mod playback;
 pub mod ring;
+mod stream_thread;
 pub mod virtual_card;
 
 pub use capture::{CaptureEnd, CaptureShared};
@@ -66,7 +67,7 @@ pub struct Card {
     choice: CardChoice,
     input: Option<Watched>,
     output: Option<Watched>,
-    streams: Vec<device::StreamGuard>,
+    streams: Vec<stream_thread::StreamGuard>,
 }
 
 /// A stream's pulse and who judges it.
@@ -110,7 +111,7 @@ impl Card {
         choice: CardChoice,
         capture: Option<CaptureEnd>,
         playback: Option<PlaybackEnd>,
-        streams: Vec<device::StreamGuard>,
+        streams: Vec<stream_thread::StreamGuard>,
     ) -> Card {
         let input = capture.as_ref().map(|c| Watched::new(&c.shared.pulse));
         let output = playback.as_ref().map(|p| Watched::new(&p.control.pulse));

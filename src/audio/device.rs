@@ -10,7 +10,7 @@
 use super::capture::{CaptureCallback, CaptureEnd};
 use super::health::{LateWatch, StreamPulse};
 use super::playback::{PlaybackCallback, PlaybackEnd};
-use super::stream_thread::{ANSWER_WITHIN, Opening, Running, no_answer, spawn};
+use super::stream_thread::{ANSWER_WITHIN, Opening, Running, Streams, no_answer, spawn};
 use super::{AudioError, Card, Direction};
 use crate::time::Micros;
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
@@ -161,7 +161,7 @@ pub(super) fn open(choice: &CardChoice) -> Result<Card, AudioError> {
     let (theirs, ours) = (choice.clone(), choice.clone());
     let input = choice.want_input.then(|| Opening::start(Direction::Input, move || open_input(&theirs)));
     let output = choice.want_output.then(|| Opening::start(Direction::Output, move || open_output(&ours)));
-    let mut streams = Vec::new();
+    let mut streams = Streams::default();
     let capture = input.map(|o| o?.wait(&mut streams)).transpose()?;
     let playback = output.map(|o| o?.wait(&mut streams)).transpose()?;
     Ok(Card::new(choice.clone(), capture, playback, streams))
@@ -223,6 +223,8 @@ struct Opened {
     device: cpal::Device,
     name: String,
     is_pulse: bool,
+    /// Whether it is the system's default rather than somebody's choice.
+    is_default: bool,
     buffer_ms: u32,
 }
 
@@ -233,7 +235,7 @@ impl Opened {
         let host = device.id().map(|id| id.host().to_string());
         let is_pulse = host.as_deref() == Ok(PULSE);
         let buffer_ms = buffer_ms.unwrap_or_else(|| usual_buffer_ms(direction, is_pulse));
-        Ok(Self { direction, device, name, is_pulse, buffer_ms })
+        Ok(Self { direction, device, name, is_pulse, is_default: id.is_none(), buffer_ms })
     }
 
     /// Tries the device's own configuration first, then everything else it claims to support; each with small
@@ -337,6 +339,8 @@ impl Opened {
         match e.kind() {
             ErrorKind::DeviceBusy => AudioError::Busy { direction, name },
             ErrorKind::PermissionDenied => AudioError::Denied { direction, name },
+            // Some hosts have a default even when nothing is connected, and say so only here.
+            ErrorKind::DeviceNotAvailable if self.is_default => AudioError::NoDevice { direction },
             ErrorKind::DeviceNotAvailable | ErrorKind::StreamInvalidated => AudioError::Lost { direction, name },
             ErrorKind::HostUnavailable => AudioError::NoService,
             ErrorKind::UnsupportedConfig | ErrorKind::UnsupportedOperation | ErrorKind::InvalidInput => {

@@ -67,7 +67,8 @@ pub struct Card {
     choice: CardChoice,
     input: Option<Watched>,
     output: Option<Watched>,
-    streams: Vec<stream_thread::StreamGuard>,
+    /// Keeps the streams of a real device open; closes them when dropped.
+    _streams: stream_thread::Streams,
 }
 
 /// A stream's pulse and who judges it.
@@ -111,15 +112,10 @@ impl Card {
         choice: CardChoice,
         capture: Option<CaptureEnd>,
         playback: Option<PlaybackEnd>,
-        streams: Vec<stream_thread::StreamGuard>,
+        streams: stream_thread::Streams,
     ) -> Card {
         let input = capture.as_ref().map(|c| Watched::new(&c.shared.pulse));
         let output = playback.as_ref().map(|p| Watched::new(&p.control.pulse));
-        Card { capture, playback, choice, input, output, streams }
-    }
-
-    /// How many streams of a real device the card keeps open.
-    pub fn open_streams(&self) -> usize {
-        self.streams.len()
+        Card { capture, playback, choice, input, output, _streams: streams }
     }
 }

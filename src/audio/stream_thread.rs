@@ -5,31 +5,39 @@
 
 use super::{AudioError, Direction};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long opening or listing may take before the sound service is taken for dead.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(6);
 
-/// How long the closing of a stream is waited for before its thread is left behind.
+/// How long the closing of a card is waited for before threads are left behind.
 const CLOSE_WITHIN: Duration = Duration::from_millis(500);
+
+/// The streams of one card. When dropped, all are told to close before any is waited for.
+#[derive(Default)]
+pub(super) struct Streams(Vec<StreamGuard>);
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(|stream| drop(stream.close.take()));
+        let deadline = Instant::now() + CLOSE_WITHIN;
+        for stream in &self.0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Err(RecvTimeoutError::Timeout) = stream.closed.recv_timeout(left) {
+                tracing::warn!("the {} does not close; its thread is left behind", stream.direction);
+            }
+        }
+    }
+}
 
 /// A stream and our end of it.
 pub(super) type Running<E> = (cpal::Stream, E);
 
-/// Keeps one stream open; closes it when dropped, or leaves its thread behind when it hangs.
-pub(super) struct StreamGuard {
+/// Keeps one stream open: its thread closes it when `close` is dropped, and drops its end of `closed` when that is done.
+struct StreamGuard {
     direction: Direction,
     close: Option<Sender<()>>,
     closed: Receiver<()>,
-}
-
-impl Drop for StreamGuard {
-    fn drop(&mut self) {
-        drop(self.close.take());
-        if let Err(RecvTimeoutError::Timeout) = self.closed.recv_timeout(CLOSE_WITHIN) {
-            tracing::warn!("the {} does not close; its thread is left behind", self.direction);
-        }
-    }
 }
 
 /// A stream that is being opened on its own thread.
@@ -71,12 +79,12 @@ impl<E: Send + 'static> Opening<E> {
     }
 
     /// Waits until it is open; what keeps it open goes to `streams`.
-    pub(super) fn wait(self, streams: &mut Vec<StreamGuard>) -> Result<E, AudioError> {
+    pub(super) fn wait(self, streams: &mut Streams) -> Result<E, AudioError> {
         let end = self
             .result
             .recv_timeout(ANSWER_WITHIN)
             .unwrap_or_else(|_| Err(no_answer(&format!("opening the {}", self.direction))))?;
-        streams.push(self.guard);
+        streams.0.push(self.guard);
         Ok(end)
     }
 }

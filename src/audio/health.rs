@@ -66,7 +66,7 @@ pub enum Trouble {
     Lost,
     /// The device neither moves sound nor says why.
     Frozen,
-    /// The device reports errors in quick succession.
+    /// The device reports error upon error and moves no sound.
     Storming,
 }
 
@@ -87,52 +87,74 @@ impl Health {
 /// A stream whose callback has not run for this long is frozen. Ten times the longest period we ask for.
 const FROZEN_AFTER: Duration = Duration::from_millis(1000);
 
-/// More errors than this in one [`STORM_WINDOW`] are a storm. Some hosts report a short burst when a stream starts.
+/// A stream that reports more than this many errors between two beats, and does not beat for [`STORM_AFTER`], storms.
+/// ALSA over PulseAudio reports thousands in between while sound flows well, so errors alone mean nothing.
 const STORM_ERRORS: u64 = 200;
 
-/// The span over which errors are counted.
-const STORM_WINDOW: Duration = Duration::from_millis(500);
+/// How long a stream may report errors before it must have moved some sound.
+const STORM_AFTER: Duration = Duration::from_millis(300);
 
 /// Judges one stream from its pulse.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch {
     beats: u64,
     beat_at: Micros,
-    errors: u64,
-    errors_at: Micros,
-    storming: bool,
+    errors_at_beat: u64,
 }
 
 impl Watch {
     /// Watches a stream that was started at `now`.
     pub fn new(now: Micros) -> Self {
-        Self { beats: 0, beat_at: now, errors: 0, errors_at: now, storming: false }
+        Self { beats: 0, beat_at: now, errors_at_beat: 0 }
     }
 
     /// Looks at the pulse, and says what is wrong. To be called several times a second.
     pub fn look(&mut self, pulse: &StreamPulse, now: Micros) -> Option<Trouble> {
-        let beats = pulse.beats();
+        let (beats, errors) = (pulse.beats(), pulse.errors());
         if beats != self.beats {
-            (self.beats, self.beat_at) = (beats, now);
+            *self = Watch { beats, beat_at: now, errors_at_beat: errors };
         }
-        let errors = pulse.errors();
-        if errors - self.errors > STORM_ERRORS {
-            self.storming = true;
-        } else if now.since(self.errors_at) >= STORM_WINDOW {
-            self.storming = false;
-        }
-        if now.since(self.errors_at) >= STORM_WINDOW {
-            (self.errors, self.errors_at) = (errors, now);
-        }
+        let still = now.since(self.beat_at);
         if pulse.is_lost() {
             Some(Trouble::Lost)
-        } else if self.storming {
+        } else if still >= STORM_AFTER && errors - self.errors_at_beat > STORM_ERRORS {
             Some(Trouble::Storming)
-        } else if now.since(self.beat_at) >= FROZEN_AFTER {
+        } else if still >= FROZEN_AFTER {
             Some(Trouble::Frozen)
         } else {
             None
         }
+    }
+}
+
+/// Notices xruns on hosts that do not report them: when a callback comes later than what is buffered lasts, the buffer
+/// must have run empty (or over). Used inside callbacks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LateWatch {
+    lasts: Option<Duration>,
+    last: Option<Micros>,
+    seen: u32,
+}
+
+/// Callbacks at a stream's start that are not judged: it is not in step yet.
+const RUN_IN: u32 = 8;
+
+impl LateWatch {
+    /// `lasts`: how long the host's buffers last; `None` for a host that reports xruns itself.
+    pub(super) fn new(lasts: Option<Duration>) -> Self {
+        Self { lasts, last: None, seen: 0 }
+    }
+
+    /// The callback runs.
+    pub(super) fn callback_at(&mut self, now: Micros, pulse: &StreamPulse) {
+        if let (Some(lasts), Some(last)) = (self.lasts, self.last)
+            && self.seen >= RUN_IN
+            && now.since(last) > lasts
+        {
+            pulse.xrun();
+        }
+        self.last = Some(now);
+        self.seen = self.seen.saturating_add(1);
     }
 }
 
@@ -177,22 +199,25 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_at_the_start_is_forgiven_and_a_storm_is_not() {
+    fn errors_are_a_storm_when_no_sound_moves() {
         let pulse = StreamPulse::default();
         let mut watch = Watch::new(ms(0));
-        (0..50).for_each(|_| pulse.error());
-        pulse.beat();
-        assert_eq!(watch.look(&pulse, ms(100)), None);
-        for t in 6..20 {
-            pulse.beat();
+        for t in 1..10 {
             (0..1000).for_each(|_| pulse.error());
-            assert_eq!(watch.look(&pulse, ms(t * 100)), Some(Trouble::Storming), "beats do not excuse it");
-        }
-        for t in 20..40 {
             pulse.beat();
-            let trouble = watch.look(&pulse, ms(t * 100));
-            assert!(t < 30 || trouble.is_none(), "over when the errors stop");
+            assert_eq!(watch.look(&pulse, ms(t * 100)), None, "sound flows");
         }
+        (0..1000).for_each(|_| pulse.error());
+        assert_eq!(watch.look(&pulse, ms(1100)), None);
+        assert_eq!(watch.look(&pulse, ms(1200)), Some(Trouble::Storming));
+        pulse.beat();
+        assert_eq!(watch.look(&pulse, ms(1300)), None);
+        (0..100).for_each(|_| pulse.error());
+        assert_eq!(watch.look(&pulse, ms(1900)), None, "a few errors are no storm");
+        // A stream that nobody looked at for long is not judged by what it did meanwhile.
+        (0..5000).for_each(|_| pulse.error());
+        pulse.beat();
+        assert_eq!(watch.look(&pulse, ms(60_000)), None);
     }
 
     #[test]
@@ -201,6 +226,22 @@ mod tests {
         pulse.beat();
         pulse.lose();
         assert_eq!(Watch::new(ms(0)).look(&pulse, ms(1)), Some(Trouble::Lost));
+    }
+
+    #[test]
+    fn a_callback_later_than_the_buffer_lasts_is_an_xrun() {
+        let pulse = StreamPulse::default();
+        let mut late = LateWatch::new(Some(Duration::from_millis(20)));
+        // A pause at the start is forgiven; 20 ms are still in time, 21 are not.
+        for t in [0, 100, 110, 120, 130, 140, 150, 160, 180, 201, 211] {
+            late.callback_at(ms(t), &pulse);
+        }
+        assert_eq!(pulse.xruns(), 1);
+        let mut reports_itself = LateWatch::new(None);
+        for t in 0..20 {
+            reports_itself.callback_at(ms(t * 500), &pulse);
+        }
+        assert_eq!(pulse.xruns(), 1);
     }
 
     #[test]

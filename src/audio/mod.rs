@@ -5,7 +5,7 @@
 //! device <- playback callback <- ring <- PlaybackEnd (the mouth thread pushes)
 //! ```
 //!
-//! A [`Card`] is a microphone, a loudspeaker, or both. Its streams live on threads of their own ([`device`]), or it is
+//! A [`Card`] is a microphone, a loudspeaker, or both. Its streams live on threads of their own (`stream_thread`), or it is
 //! a [`VirtualCard`] that runs the same callbacks without any hardware. Invariant: what runs inside a callback
 //! ([`capture::CaptureCallback`], [`playback::PlaybackCallback`]) never locks, allocates, logs, calls the system or
 //! panics; `tests/realtime.rs` proves it.
@@ -22,6 +22,7 @@ pub mod jitter;
 mod meter;
 pub mod playback;
 pub mod ring;
+mod stream_thread;
 pub mod virtual_card;
 
 pub use capture::{CaptureEnd, CaptureShared};
@@ -66,7 +67,8 @@ pub struct Card {
     choice: CardChoice,
     input: Option<Watched>,
     output: Option<Watched>,
-    streams: Vec<device::StreamGuard>,
+    /// Keeps the streams of a real device open; closes them when dropped.
+    _streams: stream_thread::Streams,
 }
 
 /// A stream's pulse and who judges it.
@@ -110,15 +112,10 @@ impl Card {
         choice: CardChoice,
         capture: Option<CaptureEnd>,
         playback: Option<PlaybackEnd>,
-        streams: Vec<device::StreamGuard>,
+        streams: stream_thread::Streams,
     ) -> Card {
         let input = capture.as_ref().map(|c| Watched::new(&c.shared.pulse));
         let output = playback.as_ref().map(|p| Watched::new(&p.control.pulse));
-        Card { capture, playback, choice, input, output, streams }
-    }
-
-    /// How many streams of a real device the card keeps open.
-    pub fn open_streams(&self) -> usize {
-        self.streams.len()
+        Card { capture, playback, choice, input, output, _streams: streams }
     }
 }

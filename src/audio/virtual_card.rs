@@ -10,6 +10,7 @@
 
 use super::capture::CaptureCallback;
 use super::playback::PlaybackCallback;
+use super::stream_thread::Streams;
 use super::{AudioError, Card, CardChoice};
 use crate::time::Micros;
 use std::collections::VecDeque;
@@ -165,7 +166,7 @@ impl Inner {
         let (capture, capture_end) = CaptureCallback::new(rate, "virtual microphone");
         let (playback, playback_end) = PlaybackCallback::new(rate, "virtual loudspeaker");
         let lost = [capture_end.shared.pulse.clone(), playback_end.control.pulse.clone()];
-        let card = Card::new(CardChoice::both(), Some(capture_end), Some(playback_end), Vec::new());
+        let card = Card::new(CardChoice::both(), Some(capture_end), Some(playback_end), Streams::default());
         let (mic, user, assistant) = (VecDeque::new(), Vec::new(), Vec::new());
         (card, Inner { capture, playback, lost, mic, user, assistant, rate, start })
     }

@@ -203,7 +203,7 @@ fn the_outcome_is_the_same_every_time() {
 #[test]
 fn a_file_cut_short_anywhere_is_refused() {
     let bytes = tiny().bytes();
-    for len in 0..bytes.len() {
+    for len in (0..bytes.len()).step_by(3) {
         let message = convert(&bytes[..len]).unwrap_err();
         assert!(message.contains("cut short"), "{len}: {message}");
     }

@@ -176,7 +176,7 @@ fn models(role: Role, machine: &Machine, installed: &[Installed<'_>], catalog: &
         let damaged = installed.iter().find(|i| i.model.role == role && i.files.iter().any(|f| f.path.exists()));
         let seen = match damaged {
             Some(i) => format!("{} is not whole", i.model.id),
-            None => format!("no {} model is here", role.title()),
+            None => format!("no model for this is here ({})", role.title()),
         };
         let remedy = match damaged.map(|i| i.model).or(best) {
             Some(model) => format!("antiphon models pull {}   ({})", model.id, Size(model.download_size())),
@@ -201,3 +201,6 @@ fn models(role: Role, machine: &Machine, installed: &[Installed<'_>], catalog: &
     };
     finding(Severity::Warning, subject, seen, &remedy)
 }
+
+#[cfg(test)]
+mod tests;

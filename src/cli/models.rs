@@ -62,11 +62,8 @@ pub fn run(args: ModelsArgs, store: &Store, cancel: &CancelToken, out: &mut dyn 
         }
         ModelsCommand::Verify { ids } => check(store, catalog, &ids, cancel, out),
         ModelsCommand::Path { id } => {
-            let model = catalog.model(&id)?;
-            for file in &model.files {
-                store.path_of(&id, file.kept().0)?;
-            }
-            Ok(writeln!(out, "{}", store.dir_of(&id).display())?)
+            let folder = store.folder_of(&id)?;
+            Ok(writeln!(out, "{}", folder.display())?)
         }
         ModelsCommand::Remove { id } => match store.remove(catalog.model(&id)?)? {
             0 => Ok(writeln!(out, "{id} is not here")?),
@@ -89,7 +86,8 @@ fn chosen<'a>(catalog: &'a Catalog, ids: &[String], starter: bool) -> anyhow::Re
 /// How much of a model is here, in a word or two.
 pub(crate) fn state_words(installed: &Installed<'_>) -> String {
     if installed.is_complete() {
-        return "installed".to_owned();
+        let checked = installed.files.iter().all(|f| f.state == FileState::Ready);
+        return if checked { "installed" } else { "unchecked" }.to_owned();
     }
     if installed.files.iter().any(|f| f.state == FileState::Damaged) {
         return "damaged".to_owned();
@@ -198,15 +196,17 @@ impl Bar {
     fn new() -> Bar {
         let bar = ProgressBar::new(0);
         // A template that cannot be parsed leaves the plain bar, which does as well.
-        if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:24}] {bytes}/{total_bytes} {msg}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{prefix} [{bar:24}] {decimal_bytes}/{decimal_total_bytes} {msg}")
+        {
             bar.set_style(style.progress_chars("=> "));
         }
         Bar { bar }
     }
 
     fn show(&mut self, p: &Progress) {
-        self.bar.set_prefix(format!("{}/{}", p.model, p.file));
         self.bar.set_length(p.total_bytes);
+        self.bar.set_prefix(format!("{}/{}", p.model, p.file));
         self.bar.set_position(p.done_bytes);
         self.bar.set_message(doing(p));
     }

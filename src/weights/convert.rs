@@ -89,7 +89,8 @@ impl<'a> Reader<'a> {
     fn string(&mut self, what: &str) -> Result<&'a str, String> {
         let n = u16::from_le_bytes(self.array(what)?);
         let text = self.take(n.into(), what)?.strip_suffix(b"\0").and_then(|b| std::str::from_utf8(b).ok());
-        text.ok_or_else(|| format!("{what} is not a NUL-terminated text: the file is damaged"))
+        text.filter(|t| t.bytes().all(|b| b.is_ascii_graphic()))
+            .ok_or_else(|| format!("{what} is not a NUL-terminated name: the file is damaged"))
     }
 }
 

@@ -1,7 +1,7 @@
-//! What has been verified in a model's folder, so that a start need not hash gigabytes.
+//! What the files of a model's folder were found to be, so that a start need not hash gigabytes.
 //!
 //! One small JSON file beside the model's files. A record holds only while the file's size and time of change are those
-//! it was verified with; a lost or unreadable manifest costs one hashing, nothing else.
+//! it was hashed with; a lost or unreadable manifest costs one hashing, nothing else.
 
 use super::WeightsError;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ struct Record {
     sha256: String,
 }
 
-/// The verified files of one folder.
+/// The hashed files of one folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
     files: BTreeMap<String, Record>,
@@ -41,9 +41,10 @@ impl Manifest {
             .map_err(WeightsError::io("cannot write", &path))
     }
 
-    /// Whether the file has been verified to have this sha256 and has not been touched since.
-    pub fn vouches_for(&self, dir: &Path, file: &str, sha256: &str) -> bool {
-        self.files.get(file).is_some_and(|r| r.sha256 == sha256 && stamp(&dir.join(file)) == Some((r.size, r.changed)))
+    /// The sha256 a file was found to have, if it has not been touched since.
+    pub fn sha256(&self, dir: &Path, file: &str) -> Option<&str> {
+        let record = self.files.get(file)?;
+        (stamp(&dir.join(file)) == Some((record.size, record.changed))).then_some(&record.sha256)
     }
 
     /// Records that the file, as it lies there now, has this sha256.
@@ -51,10 +52,6 @@ impl Manifest {
         if let Some((size, changed)) = stamp(&dir.join(file)) {
             self.files.insert(file.to_owned(), Record { size, changed, sha256: sha256.to_owned() });
         }
-    }
-
-    pub fn forget(&mut self, file: &str) {
-        self.files.remove(file);
     }
 }
 
@@ -80,19 +77,18 @@ mod tests {
 
         let read = Manifest::load(dir);
         assert_eq!(read, manifest);
-        assert!(read.vouches_for(dir, "a", "hash"));
-        assert!(!read.vouches_for(dir, "a", "another"));
-        assert!(!read.vouches_for(dir, "b", "hash"));
+        assert_eq!(read.sha256(dir, "a"), Some("hash"));
+        assert_eq!(read.sha256(dir, "b"), None);
 
         // the same size, a later time of change
         let file = std::fs::File::options().write(true).open(dir.join("a")).unwrap();
         let later = file.metadata().unwrap().modified().unwrap() + Duration::from_secs(1);
         file.set_modified(later).unwrap();
-        assert!(!read.vouches_for(dir, "a", "hash"));
+        assert_eq!(read.sha256(dir, "a"), None);
     }
 
     #[test]
-    fn a_damaged_manifest_vouches_for_nothing() {
+    fn a_damaged_manifest_knows_nothing() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(NAME), "{\"files\": {\"a\":").unwrap();
         assert_eq!(Manifest::load(dir.path()), Manifest::default());

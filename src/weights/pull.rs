@@ -227,16 +227,16 @@ impl Pull<'_> {
         let raw = raw_path(partial, file);
         let kept = partial.join(file.kept().0);
         if self.options.from.is_some() {
-            if self.from_folder(file, &kept, &raw).await? == Taken::Kept {
+            if self.via_folder(file, &kept, &raw).await? == Taken::Kept {
                 return Ok(kept);
             }
         } else {
             let mut tried = Vec::new();
             for from_hub in [true, false] {
                 let (source, outcome) = if from_hub {
-                    ("the hub", self.from_hub(file, &raw).await)
+                    ("the hub", self.via_hub(file, &raw).await)
                 } else {
-                    ("the package mirror", self.from_mirror(file, partial, &raw).await)
+                    ("the package mirror", self.via_mirror(file, partial, &raw).await)
                 };
                 match outcome {
                     Ok(()) => break,
@@ -254,7 +254,7 @@ impl Pull<'_> {
         self.convert(file, raw, kept).await
     }
 
-    async fn from_folder(&mut self, file: &FileEntry, kept: &Path, raw: &Path) -> Result<Taken, WeightsError> {
+    async fn via_folder(&mut self, file: &FileEntry, kept: &Path, raw: &Path) -> Result<Taken, WeightsError> {
         if let (None, Some(dir)) = (&self.folder, &self.options.from) {
             self.folder = Some(Folder::scan(dir)?);
         }
@@ -266,7 +266,7 @@ impl Pull<'_> {
             .unwrap_or(Err(WeightsError::Cancelled))
     }
 
-    async fn from_hub(&mut self, file: &FileEntry, raw: &Path) -> Result<(), FetchError> {
+    async fn via_hub(&mut self, file: &FileEntry, raw: &Path) -> Result<(), FetchError> {
         if matches!(self.hub, Hub::Untried) {
             self.hub = match Url::parse(&self.options.hub).map_err(|e| format!("\"{}\": {e}", self.options.hub)) {
                 Ok(base) => match client(&base, self.options) {
@@ -302,7 +302,7 @@ impl Pull<'_> {
         }
     }
 
-    async fn from_mirror(&mut self, file: &FileEntry, partial: &Path, raw: &Path) -> Result<(), FetchError> {
+    async fn via_mirror(&mut self, file: &FileEntry, partial: &Path, raw: &Path) -> Result<(), FetchError> {
         if let Some(why) = &self.mirror_down {
             return Err(FetchError::Unreachable(why.clone()));
         }

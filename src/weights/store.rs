@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicU64;
 pub enum FileState {
     /// There, verified, and untouched since.
     Ready,
-    /// There and of the right size, but not verified (put there by hand, or touched).
+    /// There and of the right size, but not yet hashed (put there by hand, or touched).
     Unchecked,
     /// There, but not what the catalog says.
     Damaged,
@@ -104,6 +104,15 @@ impl Store {
         self.path_in(Catalog::built_in()?.model(model_id)?, file)
     }
 
+    /// The folder of a model of the built-in catalog, once every file in it is as [`path_of`](Store::path_of) wants it.
+    pub fn folder_of(&self, model_id: &str) -> Result<PathBuf, WeightsError> {
+        let model = Catalog::built_in()?.model(model_id)?;
+        for file in &model.files {
+            self.path_in(model, file.kept().0)?;
+        }
+        Ok(self.dir_of(model_id))
+    }
+
     /// As [`path_of`](Store::path_of), for a model of any catalog.
     pub fn path_in(&self, model: &Model, file: &str) -> Result<PathBuf, WeightsError> {
         let entry = model
@@ -132,8 +141,11 @@ impl Store {
         match std::fs::metadata(dir.join(name)) {
             Err(_) => FileState::Missing,
             Ok(meta) if !meta.is_file() || meta.len() != size => FileState::Damaged,
-            Ok(_) if Manifest::load(&dir).vouches_for(&dir, name, sha256) => FileState::Ready,
-            Ok(_) => FileState::Unchecked,
+            Ok(_) => match Manifest::load(&dir).sha256(&dir, name) {
+                Some(found) if found == sha256 => FileState::Ready,
+                Some(_) => FileState::Damaged,
+                None => FileState::Unchecked,
+            },
         }
     }
 
@@ -147,18 +159,16 @@ impl Store {
     ) -> Result<FileState, WeightsError> {
         let (name, _, sha256) = file.kept();
         let dir = self.dir_of(&model.id);
-        if hash_file(&dir.join(name), counter, cancel)? != sha256 {
-            return Ok(FileState::Damaged);
-        }
+        let found = hash_file(&dir.join(name), counter, cancel)?;
         // A store that cannot be written (another user's, a read-only disk) is still good to read from.
         if let Ok(Some(_lock)) = self.try_lock(&model.id) {
             let mut manifest = Manifest::load(&dir);
-            manifest.record(&dir, name, sha256);
+            manifest.record(&dir, name, &found);
             if let Err(error) = manifest.save(&dir) {
                 tracing::debug!("{error}");
             }
         }
-        Ok(FileState::Ready)
+        Ok(if found == sha256 { FileState::Ready } else { FileState::Damaged })
     }
 
     /// Every model of the catalog and how much of it is here. Quick: hashes nothing.

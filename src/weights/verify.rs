@@ -57,7 +57,7 @@ pub fn verify(
         let (name, size, sha256) = file.kept();
         let path = dir.join(name);
         let mut state = store.state_of(model, file);
-        if matches!(state, FileState::Ready | FileState::Unchecked) {
+        if std::fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() == size) {
             report.file(&model.id, name);
             report.step(Source::Checking, 0, size);
             let mut done = 0;
@@ -69,13 +69,8 @@ pub fn verify(
                 },
                 cancel,
             )?;
-            if found == sha256 {
-                manifest.record(&dir, name, sha256);
-                state = FileState::Ready;
-            } else {
-                manifest.forget(name);
-                state = FileState::Damaged;
-            }
+            manifest.record(&dir, name, &found);
+            state = if found == sha256 { FileState::Ready } else { FileState::Damaged };
         }
         states.push((name.to_owned(), state));
     }

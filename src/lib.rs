@@ -13,10 +13,10 @@
 //!
 //! `ARCHITECTURE.md` has the invariants.
 
-pub mod audio;
-pub mod dsp;
-pub mod cli;
 pub mod app;
+pub mod audio;
+pub mod cli;
+pub mod dsp;
 pub mod engine;
 pub mod metrics;
 pub mod session;

@@ -6,7 +6,6 @@
 
 use crate::session::command::Eagerness;
 use serde::{Deserialize, Serialize};
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -86,17 +85,10 @@ pub struct Loaded {
     pub message: Option<String>,
 }
 
-/// Where the settings are: in `$ANTIPHON_HOME` when that is set and not empty, else in the platform's folder for
-/// configuration. `None` when the platform has none (no home folder).
+/// Where the settings are: in the platform's folder for configuration. `None` when the platform has none (no home
+/// folder).
 pub fn default_path() -> Option<PathBuf> {
-    path_under(std::env::var_os("ANTIPHON_HOME").as_deref())
-}
-
-fn path_under(home: Option<&OsStr>) -> Option<PathBuf> {
-    match home.filter(|home| !home.is_empty()) {
-        Some(home) => Some(Path::new(home).join(FILE_NAME)),
-        None => Some(directories::ProjectDirs::from("", "", "antiphon")?.config_dir().join(FILE_NAME)),
-    }
+    Some(directories::ProjectDirs::from("", "", "antiphon")?.config_dir().join(FILE_NAME))
 }
 
 impl Settings {
@@ -260,15 +252,5 @@ mod tests {
         // A folder where the file should be: read as a problem, not as "no settings".
         fs::create_dir(folder.path().join(FILE_NAME)).unwrap();
         assert!(Settings::load(&folder.path().join(FILE_NAME)).message.is_some());
-    }
-
-    #[test]
-    fn the_home_variable_decides_where() {
-        assert_eq!(path_under(Some(OsStr::new("/over/there"))), Some(PathBuf::from("/over/there/settings.toml")));
-        let ordinary = path_under(None);
-        assert_eq!(path_under(Some(OsStr::new(""))), ordinary);
-        if let Some(path) = ordinary {
-            assert!(path.ends_with("antiphon/settings.toml") || path.ends_with("antiphon/config/settings.toml"));
-        }
     }
 }

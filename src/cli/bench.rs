@@ -113,7 +113,8 @@ fn row(name: &'static str, unit: &'static str, values: &[f64], rate: Option<f64>
 }
 
 fn table(description: &str, turns: usize, rows: &[Row]) -> String {
-    let mut text = format!("{description}, {turns} turns\n\n{:<16} {:>10} {:>10} {:>12}\n", "", "p50", "p95", "units/s");
+    let mut text =
+        format!("{description}, {turns} turns\n\n{:<16} {:>10} {:>10} {:>12}\n", "", "p50", "p95", "units/s");
     for row in rows {
         let rate = row.rate.map_or_else(String::new, |r| format!("{r:.1}"));
         // Writing to a String cannot fail.

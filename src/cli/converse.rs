@@ -74,7 +74,8 @@ fn write_outputs(args: &ConverseArgs, dialogue: &Dialogue) -> Outcome {
         file::write_wav(path, rate, &sides).map_err(Failure::working)?;
     }
     if let Some(path) = &args.trace {
-        let unwritable = |e| Failure::working(format!("{}: cannot be written ({e}): choose another place", path.display()));
+        let unwritable =
+            |e| Failure::working(format!("{}: cannot be written ({e}): choose another place", path.display()));
         std::fs::write(path, to_trace_json(&dialogue.marks)).map_err(unwritable)?;
     }
     Ok(())

@@ -82,8 +82,7 @@ impl Drive {
             greeting: None,
         };
         let (session, events) = session::start(parts).map_err(Failure::working)?;
-        let mut drive =
-            Drive { session, events, card: handle, engine: String::new(), description: String::new() };
+        let mut drive = Drive { session, events, card: handle, engine: String::new(), description: String::new() };
         while drive.engine.is_empty() {
             match drive.next(STUCK)? {
                 Some(Event::EngineReady { name, description }) => {

@@ -28,7 +28,7 @@ pub struct EngineArgs {
     /// The language model: a catalog id (see `antiphon models list`) or any GGUF file of the Qwen2 or Llama family
     #[arg(long, global = true, value_name = "ID|FILE")]
     pub llm: Option<String>,
-    /// The script of the scripted engine (JSON)
+    /// The script of the scripted engine (JSON; without one it plays a short demonstration)
     #[arg(long, global = true, value_name = "FILE")]
     pub script: Option<PathBuf>,
     /// Who the assistant is, in words
@@ -58,13 +58,10 @@ impl EngineChoice {
     }
 
     fn read_script(&self) -> Result<Script, Failure> {
-        let Some(path) = &self.script else {
-            return Err(Failure::usage("the scripted engine needs a script: give one with --script FILE"));
-        };
+        let Some(path) = &self.script else { return parse_script("the built-in script", DEMO_SCRIPT) };
         let text = std::fs::read_to_string(path)
             .map_err(|e| Failure::usage(format!("{}: cannot be read ({e}): check the path", path.display())))?;
-        serde_json::from_str(&text)
-            .map_err(|e| Failure::usage(format!("{}: not a script ({e}): mend that line", path.display())))
+        parse_script(&path.display().to_string(), &text)
     }
 
     /// Loads the engine, on the engine thread.
@@ -90,6 +87,13 @@ impl EngineChoice {
             SmartTurn::load(&path).map_err(|e| tracing::warn!("{e}")).ok()
         })
     }
+}
+
+/// What the scripted engine plays when it is given nothing else.
+const DEMO_SCRIPT: &str = include_str!("../../assets/script.json");
+
+fn parse_script(name: &str, text: &str) -> Result<Script, Failure> {
+    serde_json::from_str(text).map_err(|e| Failure::usage(format!("{name}: not a script ({e}): mend that line")))
 }
 
 fn first_file(store: &Store, role: Role) -> Result<PathBuf, Failure> {

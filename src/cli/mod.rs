@@ -23,7 +23,7 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 /// Speak, and it answers in a voice, on your own machine.
@@ -32,7 +32,7 @@ use std::time::Duration;
 #[derive(Parser, Debug)]
 #[command(name = "antiphon", version, about, long_about, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// Where models and settings are kept [default: the platform's data folder; also ANTIPHON_HOME]
+    /// Where models are kept [default: the platform's data folder; also ANTIPHON_HOME]
     #[arg(long, global = true, value_name = "DIR")]
     pub home: Option<PathBuf>,
     /// Say more on stderr (-v: what happens, -vv: everything)
@@ -133,6 +133,8 @@ pub fn print(text: &str) -> Outcome {
     }
 }
 
+/// The exit code of an interrupted command: as shells report it, or success for a window that was asked to close.
+static INTERRUPTED_CODE: AtomicI32 = AtomicI32::new(130);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// How long an interrupted command may take to put its things away.
 const GRACE: Duration = Duration::from_millis(700);
@@ -151,6 +153,11 @@ pub fn on_interrupt(action: impl Fn() + Send + Sync + 'static) {
     let _ = ON_INTERRUPT.set(Box::new(action));
 }
 
+/// For a door that an interrupt closes in good order.
+pub fn interrupts_are_success() {
+    INTERRUPTED_CODE.store(0, Ordering::Relaxed);
+}
+
 fn watch_for_interrupts() {
     let watched = ctrlc::set_handler(|| {
         INTERRUPTED.store(true, Ordering::Relaxed);
@@ -160,7 +167,7 @@ fn watch_for_interrupts() {
         std::thread::sleep(GRACE);
         // Whoever has not ended by now is waiting for something that does not come.
         #[expect(clippy::exit, reason = "the user asked for the end, and files are written under temporary names")]
-        std::process::exit(130);
+        std::process::exit(INTERRUPTED_CODE.load(Ordering::Relaxed));
     });
     if let Err(error) = watched {
         tracing::warn!("Ctrl-C will not be handled gracefully: {error}");
@@ -187,13 +194,13 @@ fn start_log(verbose: u8) {
         2 => "antiphon=debug",
         _ => "debug",
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("ANTIPHON_LOG").unwrap_or_else(|_| level.into());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
 
 fn open(cli: Cli) -> Outcome {
     let store = Store::open(cli.home.clone()).map_err(Failure::working)?;
-    let settings_path = cli.home.clone().map(|dir| dir.join("settings.toml")).or_else(settings::default_path);
+    let settings_path = settings::default_path();
     let loaded = settings_path.as_deref().map(Settings::load);
     let message = loaded.as_ref().and_then(|l| l.message.clone());
     let settings = loaded.map(|l| l.settings).unwrap_or_default();

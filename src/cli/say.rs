@@ -64,10 +64,8 @@ pub fn run(args: &SayArgs, choice: &EngineChoice, setup: &SessionSetup) -> Outco
     let mut engine = load(&mut |_, _| {}).map_err(Failure::working)?;
     let info = engine.info();
     let cancel = CancelToken::default();
-    let collector = Arc::new(Collector {
-        joined: Mutex::new((Joiner::new(info.max_overlap), Vec::new())),
-        cancel: cancel.clone(),
-    });
+    let collector =
+        Arc::new(Collector { joined: Mutex::new((Joiner::new(info.max_overlap), Vec::new())), cancel: cancel.clone() });
     let sink: Arc<dyn ResponseSink> = collector.clone();
     engine.read_aloud(&text, setup, &sink, &cancel).map_err(Failure::working)?;
     if cancel.is_cancelled() {

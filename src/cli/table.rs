@@ -15,7 +15,11 @@ fn write_turn(out: &mut String, report: &TurnReport) -> std::fmt::Result {
     writeln!(out, "you      {}", report.heard)?;
     writeln!(out, "answer   {}{}", report.answer, if report.cut_off { "  (cut off)" } else { "" })?;
     writeln!(out)?;
-    writeln!(out, "{:<16} {:>9} {:>7} {:>9} {:>11} {:>11}", "stage", "total ms", "count", "units", "first ms", "last ms")?;
+    writeln!(
+        out,
+        "{:<16} {:>9} {:>7} {:>9} {:>11} {:>11}",
+        "stage", "total ms", "count", "units", "first ms", "last ms"
+    )?;
     for s in &report.stages {
         writeln!(
             out,

@@ -1,7 +1,7 @@
 //! `antiphon` without a command: the window. Runs on the main thread, which the window needs.
 
 use super::engines::EngineChoice;
-use super::{Failure, Outcome, interrupted};
+use super::{Failure, Outcome, interrupted, interrupts_are_success};
 use crate::app;
 use crate::audio::{CardChoice, DeviceId};
 use crate::engine::SessionSetup;
@@ -20,7 +20,7 @@ pub fn run(
     message: Option<String>,
 ) -> Outcome {
     if !has_display() {
-        return Err(Failure::usage(
+        return Err(Failure::no_device(
             "there is no display to open a window on: log in to a desktop, or use `antiphon converse` (see --help)",
         ));
     }
@@ -40,6 +40,7 @@ pub fn run(
         store: choice.store.clone(),
         greeting: message,
     };
+    interrupts_are_success();
     let (session, events) = session::start(parts).map_err(Failure::working)?;
     let save = move |settings: &Settings| match &settings_path {
         Some(path) => settings.save(path).map_err(|e| e.to_string()),

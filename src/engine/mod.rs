@@ -23,12 +23,11 @@ pub mod linear;
 pub mod plain_linear;
 pub mod requantize;
 pub mod sampling;
+pub mod scripted;
 pub mod tensor_source;
 pub mod text;
 pub mod transformer;
-pub mod linear;
 pub mod whisper;
-pub mod scripted;
 
 use crate::metrics::StageMark;
 use std::sync::Arc;

@@ -22,7 +22,3 @@ pub mod tts;
 pub mod vocabulary;
 
 pub use session::{CascadeEngine, CascadeOptions, CascadePaths};
-//! The starter engine: speech-to-text, then a language model, then text-to-speech, from small permissive models.
-//! Everything here lives on the engine thread.
-
-pub mod stt;

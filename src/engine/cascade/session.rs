@@ -11,10 +11,10 @@ use super::llm::LanguageModel;
 use super::speaker::{Speaker, gone};
 use super::stt::SpeechToText;
 use super::tts::{Voice, VoiceOptions};
+use crate::engine::whisper::{Language, Precision, Whisper};
 use crate::engine::{
     CancelToken, Engine, EngineError, EngineInfo, EngineSession, ReplyEnd, ResponseSink, SessionSetup,
 };
-use crate::engine::whisper::{Language, Precision, Whisper};
 use crate::metrics::StageMark;
 use candle_core::Device;
 use std::path::PathBuf;

@@ -5,7 +5,7 @@
 
 use super::clauses::Clause;
 use super::tts::{Spoken, Voice};
-use crate::engine::text::speakable;
+use crate::engine::text::speakable::speakable;
 use crate::engine::{CancelToken, EngineError, PcmChunk, ResponseSink};
 use crate::metrics::{Stage, StageMark};
 use std::sync::Arc;
@@ -15,9 +15,18 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 const WAITING: usize = 256;
 
 enum Job {
-    Clause { clause: Clause, sink: Arc<dyn ResponseSink>, cancel: CancelToken },
+    Clause {
+        clause: Clause,
+        sink: Arc<dyn ResponseSink>,
+        cancel: CancelToken,
+    },
     /// The reply's text is over, `text_end` bytes long; tells how its speaking went.
-    End { text_end: usize, sink: Arc<dyn ResponseSink>, cancel: CancelToken, done: SyncSender<Result<(), EngineError>> },
+    End {
+        text_end: usize,
+        sink: Arc<dyn ResponseSink>,
+        cancel: CancelToken,
+        done: SyncSender<Result<(), EngineError>>,
+    },
     Seed(u64),
 }
 
@@ -53,12 +62,7 @@ impl Speaker {
     }
 
     /// Has a clause spoken after those before it.
-    pub fn say(
-        &self,
-        clause: Clause,
-        sink: &Arc<dyn ResponseSink>,
-        cancel: &CancelToken,
-    ) -> Result<(), EngineError> {
+    pub fn say(&self, clause: Clause, sink: &Arc<dyn ResponseSink>, cancel: &CancelToken) -> Result<(), EngineError> {
         self.give(Job::Clause { clause, sink: Arc::clone(sink), cancel: cancel.clone() })
     }
 

@@ -4,7 +4,7 @@
 //! step is a few large products, which is what a CPU wants. Tensors are loaded by their checkpoint names.
 
 use crate::engine::EngineError;
-use crate::engine::linear::Linear;
+use crate::engine::plain_linear::Linear;
 use candle_core::quantized::GgmlDType;
 use candle_core::{D, DType, Result, Tensor};
 use candle_nn::{LayerNorm, Module, VarBuilder, ops};

@@ -74,6 +74,9 @@ pub enum ConvertStep {
     /// Whisper weights of CTranslate2 to safetensors under Hugging Face names.
     #[serde(rename = "whisper-from-ctranslate2")]
     WhisperFromCtranslate2,
+    /// A GGUF file whose slow kinds of weights become Q8_0.
+    #[serde(rename = "requantize-gguf")]
+    RequantizeGguf,
 }
 
 /// A file that is made from the downloaded one, and kept instead of it.

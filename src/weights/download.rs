@@ -126,10 +126,10 @@ impl Transfer<'_> {
             Err(_) => return Err(retry(format!("no answer within {patience:?}"))),
             // Before anything has come from it, a server that cannot be reached is one to give up at once.
             Ok(Err(e)) if e.is_connect() && have <= at_first => {
-                return Err(Trouble::Give(FetchError::Unreachable(chain(&e))));
+                return Err(Trouble::Give(FetchError::Unreachable(chain(&e.without_url()))));
             }
-            Ok(Err(e)) if e.is_redirect() || e.is_builder() => return Err(refused(chain(&e))),
-            Ok(Err(e)) => return Err(retry(chain(&e))),
+            Ok(Err(e)) if e.is_redirect() || e.is_builder() => return Err(refused(chain(&e.without_url()))),
+            Ok(Err(e)) => return Err(retry(chain(&e.without_url()))),
             Ok(Ok(response)) => response,
         };
         let have = self.place_of(&response, have).await?;
@@ -184,7 +184,7 @@ impl Transfer<'_> {
             match unless_cancelled(cancel, chunk).await {
                 Err(cancelled) => break Err(cancelled.into()),
                 Ok(Err(_)) => break Err(retry(format!("it stopped sending for {patience:?}"))),
-                Ok(Ok(Err(e))) => break Err(retry(chain(&e))),
+                Ok(Ok(Err(e))) => break Err(retry(chain(&e.without_url()))),
                 Ok(Ok(Ok(None))) if have == size => break Ok(()),
                 Ok(Ok(Ok(None))) => break Err(retry(format!("it sent only {} of {}", Size(have), Size(size)))),
                 Ok(Ok(Ok(Some(bytes)))) => {

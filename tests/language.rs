@@ -1,7 +1,10 @@
 //! The cascade's language model on real files.
 //!
-//! The files lie under `$ANTIPHON_TEST_MODELS` (default `target/test-models`), laid out as the catalog names them. A
-//! missing file fails the test and says so.
+//! They are looked for where the program itself looks; `make test` fetches them first.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+#[path = "common/models.rs"]
+mod models;
 
 use antiphon::engine::CancelToken;
 use antiphon::engine::cascade::chat::{Chat, ChatConfig};
@@ -9,24 +12,11 @@ use antiphon::engine::cascade::llm::LanguageModel;
 use antiphon::engine::sampling::SamplingConfig;
 use antiphon::metrics::Stage;
 use candle_core::{D, Device};
-use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
-
-fn model_file(relative: &str) -> PathBuf {
-    let root = std::env::var_os("ANTIPHON_TEST_MODELS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/test-models"), PathBuf::from);
-    let file = root.join(relative);
-    assert!(
-        file.is_file(),
-        "{} is missing: fetch the starter models (`make test-models`) or point ANTIPHON_TEST_MODELS at them",
-        file.display()
-    );
-    file
-}
 
 /// The better of the two starter models, loaded once for all tests.
 static MODEL: LazyLock<Arc<LanguageModel>> = LazyLock::new(|| {
-    let file = model_file("qwen2.5-coder-1.5b/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf");
+    let file = models::folder("qwen2.5-coder-1.5b").join("qwen2.5-coder-1.5b-instruct-q4_k_m.gguf");
     let mut last = 0.0;
     let model = LanguageModel::load(&file, &Device::Cpu, &mut |done| {
         assert!(done >= last, "progress went back");

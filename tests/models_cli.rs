@@ -1,4 +1,5 @@
 //! The `models` commands, from their words to what they print, against an empty and a filled store.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use antiphon::cli::models::{ModelsArgs, run};
 use antiphon::engine::CancelToken;

@@ -1,8 +1,12 @@
 //! The starter engine's voice, with a real Piper voice.
 //!
-//! Needs `piper-joe` in the folder of test models: `ANTIPHON_TEST_MODELS`, or else `target/test-models`.
+//! It is looked for where the program itself looks; `make test` fetches it first.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use antiphon::engine::CancelToken;
+#[path = "common/models.rs"]
+mod models;
+
 use antiphon::engine::cascade::clauses::ClauseEnd;
 use antiphon::engine::cascade::phonemes::Phonemizer;
 use antiphon::engine::cascade::piper::{HOP, Piper, PiperConfig};
@@ -10,17 +14,13 @@ use antiphon::engine::cascade::shaper::active_rms;
 use antiphon::engine::cascade::tts::{Spoken, Voice, VoiceOptions};
 use std::path::PathBuf;
 
-/// A file of the test models; fails, saying what to do, when it is not there.
+/// A file of the voice.
 fn model(file: &str) -> PathBuf {
-    let folder = std::env::var_os("ANTIPHON_TEST_MODELS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/test-models"), PathBuf::from);
-    let path = folder.join(file);
-    assert!(path.exists(), "{} is missing: pull the starter models there, or set ANTIPHON_TEST_MODELS", path.display());
-    path
+    models::folder("piper-joe").join(file)
 }
 
-const ONNX: &str = "piper-joe/en_US-joe-medium.onnx";
-const JSON: &str = "piper-joe/en_US-joe-medium.onnx.json";
+const ONNX: &str = "en_US-joe-medium.onnx";
+const JSON: &str = "en_US-joe-medium.onnx.json";
 
 fn voice() -> Voice {
     Voice::load(&model(ONNX), &model(JSON), VoiceOptions { threads: 1 }).expect("the voice loads")

@@ -83,9 +83,12 @@ fn question_files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
+/// Reads one figure of a turn.
+type Measure = fn(&TurnReport) -> Option<f64>;
+
 fn rows(turns: &[TurnReport]) -> Vec<Row> {
     let mut rows: Vec<Row> = Stage::ALL.iter().filter_map(|stage| stage_row(turns, *stage)).collect();
-    let totals: [(&str, &str, fn(&TurnReport) -> Option<f64>); 5] = [
+    let totals: [(&str, &str, Measure); 5] = [
         ("ttfa", "ms", |t| t.ttfa_ms),
         ("ttfa_compute", "ms", |t| t.ttfa_compute_ms),
         ("rtf", "", |t| t.rtf),

@@ -84,7 +84,7 @@ async fn fetch(store: &Store, ids: &[String], events: &EventSink, cancel: &Cance
         before += model.download_size();
         match outcome {
             Ok(()) => tell(PullState::Done, before, 0.0),
-            Err(WeightsError::Cancelled { .. }) => {
+            Err(WeightsError::Cancelled) => {
                 tell(PullState::Cancelled, before, 0.0);
                 return Ok(());
             }

@@ -1,4 +1,5 @@
 //! Pulling models: every way in which a source can fail, against a server, a package client and folders of the test's own.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod folder;
 mod hub;

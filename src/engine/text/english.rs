@@ -276,7 +276,7 @@ fn abbreviation(rest: &str, before: Option<char>, out: &mut Words) -> Option<usi
     }
     out.word(said);
     // The dot of an abbreviation that ends the clause ends the sentence too.
-    if written.ends_with('.') && after.trim().is_empty() && !before.is_none() {
+    if written.ends_with('.') && after.trim().is_empty() && before.is_some() {
         out.text.push('.');
     }
     if written.ends_with('/') {

@@ -119,8 +119,7 @@ impl SpeechToText {
         mark: &mut dyn FnMut(StageMark),
     ) -> Result<Option<String>, EngineError> {
         let mut passed = false;
-        loop {
-            let Some((begin, end)) = self.loudness.voice() else { break };
+        while let Some((begin, end)) = self.loudness.voice() {
             let covered = self.last.as_ref().map_or(begin, |p| p.covered);
             if end < covered + worth {
                 break;

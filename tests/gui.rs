@@ -259,10 +259,13 @@ fn missing_models_are_fetched_with_one_press() {
         Event::Pull(PullProgress { id: "b".into(), state, done: 25_000_000, total: 100_000_000, bytes_per_second: 5e6 })
     };
     window.tell([pull(PullState::Fetching)]);
-    assert!(window.has("25.0 MB of 100 MB · 5.0 MB/s · 15 s left") && !window.has(conversation::GET_MODELS));
-    let bar = window.harness.get_by_role_and_label(Role::ProgressIndicator, "Fetching Model b");
-    assert_eq!(bar.accesskit_node().numeric_value(), Some(25.0));
-    window.press(models::CANCEL);
+    assert!(window.has_part("25.0 MB of 100 MB · 5.0 MB/s · 15 s left") && !window.has(conversation::GET_MODELS));
+    assert!(window.has("Fetching Model b"));
+    let bars =
+        window.harness.get_all_by_role(Role::ProgressIndicator).filter_map(|bar| bar.accesskit_node().numeric_value());
+    assert_eq!(bars.collect::<Vec<_>>(), [25.0, 25.0], "in the middle and in the panel");
+    window.harness.get_all_by_label(models::CANCEL).next().unwrap().click();
+    window.harness.run();
     assert_eq!(window.commands(), [Command::CancelPull]);
     window.tell([pull(PullState::Failed { why: "no space".into(), remedy: "Free 80 MB.".into() })]);
     assert!(window.has("Model b: no space") && window.has("Free 80 MB."));

@@ -326,6 +326,19 @@ fn devices_are_chosen_by_name() {
     assert_eq!(window.kept.lock().unwrap().last().unwrap().input_device.as_deref(), Some("usb:1"));
 }
 
+#[test]
+fn the_panels_keep_inside_their_card() {
+    let mut window = Window::open();
+    for card in ["Models", "Sound", "Settings"] {
+        window.press(card);
+    }
+    // The card ends 8 before the window's edge and has a margin of 12.
+    for role in [Role::Slider, Role::SpinButton, Role::ComboBox, Role::MultilineTextInput] {
+        let rights: Vec<f32> = window.harness.get_all_by_role(role).map(|node| node.rect().right()).collect();
+        assert!(rights.iter().all(|right| *right <= 1080.0), "{role:?}: {rights:?}");
+    }
+}
+
 // The harness panics on a character that no font has.
 #[test]
 fn chinese_is_shown_with_the_fonts_that_are_carried() {

@@ -170,12 +170,12 @@ impl AntiphonApp {
             // When models turn out to be missing, their panel opens by itself, once.
             let unfold_models = (needs_models && !self.needed_models).then_some(true);
             self.needed_models = needs_models;
-            let some_measured = !view.meters.ttfa.is_empty() || !view.meters.stages.is_empty();
-            if some_measured {
+            // What is missing comes first; else what is asked most often.
+            if !needs_models {
                 card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view));
             }
             card(ui, "Models", false, unfold_models, |ui| panels::models::show(ui, view, commands));
-            if !some_measured {
+            if needs_models {
                 card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view));
             }
             card(ui, "Sound", false, None, |ui| panels::devices::show(ui, view, settings, commands));

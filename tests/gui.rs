@@ -260,10 +260,13 @@ fn missing_models_are_fetched_with_one_press() {
         Event::Pull(PullProgress { id: "b".into(), state, done: 25_000_000, total: 100_000_000, bytes_per_second: 5e6 })
     };
     window.tell([pull(PullState::Fetching)]);
-    assert!(window.has("25.0 MB of 100 MB · 5.0 MB/s · 15 s left") && !window.has(conversation::GET_MODELS));
-    let bar = window.harness.get_by_role_and_label(Role::ProgressIndicator, "Fetching Model b");
-    assert_eq!(bar.accesskit_node().numeric_value(), Some(25.0));
-    window.press(models::CANCEL);
+    assert!(window.has_part("25.0 MB of 100 MB · 5.0 MB/s · 15 s left") && !window.has(conversation::GET_MODELS));
+    assert!(window.has("Fetching Model b"));
+    let bars =
+        window.harness.get_all_by_role(Role::ProgressIndicator).filter_map(|bar| bar.accesskit_node().numeric_value());
+    assert_eq!(bars.collect::<Vec<_>>(), [25.0, 25.0], "in the middle and in the panel");
+    window.harness.get_all_by_label(models::CANCEL).next().unwrap().click();
+    window.harness.run();
     assert_eq!(window.commands(), [Command::CancelPull]);
     window.tell([pull(PullState::Failed { why: "no space".into(), remedy: "Free 80 MB.".into() })]);
     assert!(window.has("Model b: no space") && window.has("Free 80 MB."));
@@ -322,6 +325,19 @@ fn devices_are_chosen_by_name() {
     window.press("Headset");
     assert_eq!(window.commands(), [Command::SelectInput(Some("usb:1".into()))]);
     assert_eq!(window.kept.lock().unwrap().last().unwrap().input_device.as_deref(), Some("usb:1"));
+}
+
+#[test]
+fn the_panels_keep_inside_their_card() {
+    let mut window = Window::open();
+    for card in ["Models", "Sound", "Settings"] {
+        window.press(card);
+    }
+    // The card ends 8 before the window's edge and has a margin of 12.
+    for role in [Role::Slider, Role::SpinButton, Role::ComboBox, Role::MultilineTextInput] {
+        let rights: Vec<f32> = window.harness.get_all_by_role(role).map(|node| node.rect().right()).collect();
+        assert!(rights.iter().all(|right| *right <= 1080.0), "{role:?}: {rights:?}");
+    }
 }
 
 // The harness panics on a character that no font has.

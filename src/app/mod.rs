@@ -29,7 +29,7 @@ use widgets::{Icon, Look, icon_button};
 const ANIMATION_FRAME: Duration = Duration::from_millis(33);
 /// How long a number that changes often may wait to be shown: 20 a second.
 const SOON: Duration = Duration::from_millis(50);
-/// Below this width the right side starts closed.
+/// Below this width the right side is closed unless the user opens it.
 const WIDE: f32 = 860.0;
 
 /// The labels of the buttons at the top.
@@ -77,8 +77,8 @@ pub struct AntiphonApp {
     /// As last kept.
     kept: Settings,
     bar: TalkBar,
-    /// Whether the right side is open; `None` until the window's width is known.
-    side_open: Option<bool>,
+    /// Whether the user wants the right side open; `None`: open when there is room.
+    side_wanted: Option<bool>,
     /// Whether models were missing in the last frame.
     needed_models: bool,
     commands: CommandSink,
@@ -110,7 +110,7 @@ impl AntiphonApp {
             settings,
             kept,
             bar: TalkBar::default(),
-            side_open: None,
+            side_wanted: None,
             needed_models: false,
             commands: commands.into(),
             events,
@@ -121,11 +121,6 @@ impl AntiphonApp {
     /// What is shown now.
     pub fn view(&self) -> &ViewState {
         &self.view
-    }
-
-    /// Shows the settings' trouble, found before there was a window.
-    pub fn tell(&mut self, what: String, remedy: String, severity: Severity) {
-        self.view.tell(what, remedy, severity, Micros::now());
     }
 
     fn drain(&mut self, now: Micros) {
@@ -141,14 +136,18 @@ impl AntiphonApp {
         }
     }
 
-    fn top_bar(&mut self, ui: &mut Ui, commands: &mut Vec<Command>) {
+    fn side_open(&self, width: f32) -> bool {
+        self.side_wanted.unwrap_or(width >= WIDE)
+    }
+
+    fn top_bar(&mut self, ui: &mut Ui, width: f32, commands: &mut Vec<Command>) {
         ui.horizontal(|ui| {
             ui.label(RichText::new("Antiphon").heading());
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                let open = self.side_open.unwrap_or(false);
+                let open = self.side_open(width);
                 let look = if open { Look::Raised } else { Look::Plain };
                 if icon_button(ui, Icon::Panel, SIDE_PANEL, look, true).clicked() {
-                    self.side_open = Some(!open);
+                    self.side_wanted = Some(!open);
                 }
                 let some = !self.view.turns.is_empty();
                 if icon_button(ui, Icon::New, NEW_CONVERSATION, Look::Plain, some).clicked() {
@@ -171,8 +170,14 @@ impl AntiphonApp {
             // When models turn out to be missing, their panel opens by itself, once.
             let unfold_models = (needs_models && !self.needed_models).then_some(true);
             self.needed_models = needs_models;
-            card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view));
+            // What is missing comes first; else what is asked most often.
+            if !needs_models {
+                card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view));
+            }
             card(ui, "Models", false, unfold_models, |ui| panels::models::show(ui, view, commands));
+            if needs_models {
+                card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view));
+            }
             card(ui, "Sound", false, None, |ui| panels::devices::show(ui, view, settings, commands));
             card(ui, "Settings", false, None, |ui| panels::settings::show(ui, settings, commands));
         });
@@ -186,7 +191,7 @@ impl AntiphonApp {
         theme::choose(ctx, self.settings.theme);
         ctx.set_zoom_factor(self.settings.scale);
         if let Err(why) = (self.save)(&self.settings) {
-            self.tell("Your settings could not be kept".into(), why, Severity::Warning);
+            self.view.tell("Your settings could not be kept".into(), why, Severity::Warning, Micros::now());
         }
         self.kept = self.settings.clone();
     }
@@ -228,22 +233,20 @@ impl eframe::App for AntiphonApp {
         if ctx.input(|input| input.key_pressed(Key::Escape)) && self.view.can_interrupt() {
             commands.push(Command::Interrupt);
         }
-        let mut side_open = *self.side_open.get_or_insert(width >= WIDE);
         let bar = Frame::new().fill(theme::Palette::of(ui).ground);
         let margin = |top, bottom| Margin { left: 14, right: 14, top, bottom };
 
         Panel::top("top").frame(bar.inner_margin(margin(8, 6))).show_separator_line(false).show(ui, |ui| {
-            self.top_bar(ui, &mut commands);
+            self.top_bar(ui, width, &mut commands);
         });
-        side_open = self.side_open.unwrap_or(side_open);
+        let mut side_open = self.side_open(width);
         Panel::right("side")
             .frame(bar.inner_margin(Margin { left: 0, right: 8, top: 0, bottom: 8 }))
             .resizable(false)
             .show_separator_line(false)
             .exact_size((width * 0.48).min(336.0))
             .show_collapsible(ui, &mut side_open, |ui| self.side(ui, &mut commands));
-        self.side_open = Some(side_open);
-        Panel::bottom("bar").frame(bar.inner_margin(margin(4, 6))).show_separator_line(false).show(ui, |ui| {
+        Panel::bottom("bar").frame(bar.inner_margin(margin(4, 8))).show_separator_line(false).show(ui, |ui| {
             self.bar.show(ui, &self.view, &mut self.settings, now, &mut commands);
         });
         CentralPanel::no_frame().frame(bar.inner_margin(margin(0, 2))).show(ui, |ui| {

@@ -119,7 +119,7 @@ pub fn card(ui: &Ui) -> Frame {
         .fill(palette.card)
         .stroke(Stroke::new(1.0, palette.border))
         .corner_radius(CARD_RADIUS)
-        .inner_margin(Margin::symmetric(12, 10))
+        .inner_margin(Margin::symmetric(12, 7))
 }
 
 /// Gives the whole window its look.

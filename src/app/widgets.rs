@@ -17,7 +17,6 @@ pub enum Icon {
     Microphone,
     MicrophoneOff,
     Loudspeaker,
-    Stop,
     Send,
     Panel,
     New,
@@ -54,10 +53,6 @@ impl Icon {
                 painter.add(Shape::convex_polygon(body, colour, Stroke::NONE));
                 painter.add(line(arc(at(0.0, 0.0), 0.20 * size, -0.8, 0.8)));
                 painter.add(line(arc(at(0.0, 0.0), 0.38 * size, -0.8, 0.8)));
-            }
-            Icon::Stop => {
-                let square = Rect::from_center_size(centre, Vec2::splat(0.56 * size));
-                painter.rect_filled(square, CornerRadius::same(2), colour);
             }
             Icon::Send => {
                 painter.line_segment([at(0.0, 0.36), at(0.0, -0.34)], stroke);
@@ -167,7 +162,7 @@ pub fn level_bar(ui: &mut Ui, db: f32, width: f32, label: &str) -> Response {
     response.widget_info(|| WidgetInfo::labeled(Role::Meter, true, label));
     let palette = Palette::of(ui);
     let radius = CornerRadius::same(4);
-    ui.painter().rect_filled(rect, radius, palette.well);
+    ui.painter().rect_filled(rect, radius, palette.border);
     let fraction = level_fraction(db);
     if fraction > 0.0 {
         let filled = Rect::from_min_size(rect.min, vec2((rect.width() * fraction).max(8.0), rect.height()));

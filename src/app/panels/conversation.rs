@@ -10,7 +10,7 @@ use crate::session::event::TurnState;
 use eframe::egui::text::{LayoutJob, TextFormat};
 use eframe::egui::{
     Align, Button, Color32, CornerRadius, Label, Layout, Margin, Rect, RichText, ScrollArea, Sense, Stroke, StrokeKind,
-    TextStyle, Ui, pos2, vec2,
+    TextStyle, Ui, UiBuilder, pos2, vec2,
 };
 
 /// The button that fetches what is missing, before anything else can be done.
@@ -107,7 +107,8 @@ fn bubble(ui: &mut Ui, side: Side, mut job: LayoutJob) {
     }
     ui.painter().rect(rect, corners, fill, stroke, StrokeKind::Inside);
     let inner = Rect::from_min_size(rect.min + vec2(PADDING, 8.0), galley.size());
-    ui.put(inner, Label::new(galley).selectable(true));
+    // In a room of its own, so that the row alone decides where the next bubble goes.
+    ui.new_child(UiBuilder::new().max_rect(inner)).add(Label::new(galley).selectable(true));
 }
 
 /// Three dots that swell one after the other. The frame rate is the caller's.
@@ -174,6 +175,12 @@ fn welcome(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
         if let (TurnState::Loading, Some(loading)) = (&view.state, &view.loading) {
             ui.add_space(10.0);
             super::models::progress(ui, loading.fraction, &format!("Loading: {}", loading.what), 260.0);
+        }
+        if let (true, Some(pull)) = (view.is_pulling(), &view.pull) {
+            ui.add_space(10.0);
+            super::models::progress(ui, super::models::fraction(pull), &super::models::pull_figures(pull), 300.0);
+            ui.add_space(4.0);
+            super::models::cancel(ui, commands);
         }
     });
 }

@@ -10,6 +10,8 @@ use eframe::egui::{ComboBox, Label, RichText, Role, Slider, Ui, WidgetInfo};
 pub const MICROPHONE: &str = "Microphone";
 pub const LOUDSPEAKER: &str = "Loudspeaker";
 pub const VOLUME: &str = "Volume";
+/// Room for the figure beside the slider.
+const VALUE: f32 = 76.0;
 const SYSTEM_DEFAULT: &str = "System default";
 
 /// Draws the pickers and the volume.
@@ -23,7 +25,7 @@ pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &m
         commands.push(Command::SelectOutput(choice));
     }
     ui.label(RichText::new(VOLUME).small().weak());
-    ui.spacing_mut().slider_width = (ui.available_width() - 60.0).max(60.0);
+    ui.spacing_mut().slider_width = (ui.available_width() - VALUE).max(60.0);
     let slider = Slider::new(&mut settings.volume, 0.0..=1.0)
         .custom_formatter(|volume, _| format!("{:.0} %", volume * 100.0))
         .custom_parser(|text| text.trim_end_matches(['%', ' ']).parse::<f64>().ok().map(|percent| percent / 100.0));

@@ -12,19 +12,13 @@ const COLUMN: f32 = 52.0;
 /// Draws the meters.
 pub fn show(ui: &mut Ui, view: &ViewState) {
     let meters = &view.meters;
-    let palette = Palette::of(ui);
     ui.label(RichText::new("Time to first audio").small().weak());
-    ui.horizontal(|ui| {
-        let text = meters.ttfa.last().map_or("–".to_owned(), |ms| format!("{ms:.0}"));
-        ui.label(RichText::new(text).text_style(figure()).color(palette.accent));
-        ui.vertical(|ui| {
-            ui.add_space(9.0);
-            ui.spacing_mut().item_spacing.y = 0.0;
-            ui.label(RichText::new("ms after your last word").small());
-            let compute = meters.ttfa_compute.last().map(|ms| format!("{ms:.0} ms of it computing"));
-            ui.label(RichText::new(compute.unwrap_or_default()).small().weak());
-        });
-    });
+    match meters.ttfa.last() {
+        Some(ttfa) => first_audio(ui, ttfa, meters.ttfa_compute.last()),
+        None => {
+            ui.label("Measured with your first turn");
+        }
+    }
     if !meters.bars.is_empty() {
         ui.add_space(2.0);
         waterfall::show(ui, &meters.bars, meters.last.as_ref());
@@ -33,6 +27,21 @@ pub fn show(ui: &mut Ui, view: &ViewState) {
     table(ui, view);
     ui.add_space(4.0);
     counters(ui, view);
+}
+
+fn first_audio(ui: &mut Ui, ttfa: f64, compute: Option<f64>) {
+    ui.horizontal(|ui| {
+        let text = RichText::new(format!("{ttfa:.0}")).text_style(figure());
+        ui.label(text.color(Palette::of(ui).accent));
+        ui.vertical(|ui| {
+            ui.add_space(9.0);
+            ui.spacing_mut().item_spacing.y = 0.0;
+            ui.label(RichText::new("ms after your last word").small());
+            if let Some(compute) = compute {
+                ui.label(RichText::new(format!("{compute:.0} ms of it computing")).small().weak());
+            }
+        });
+    });
 }
 
 fn table(ui: &mut Ui, view: &ViewState) {

@@ -45,7 +45,7 @@ fn engine(ui: &mut Ui, view: &ViewState) {
 /// A bar with its caption above. Without a fraction, the bar shows only that something happens.
 pub fn progress(ui: &mut Ui, fraction: Option<f32>, caption: &str, width: f32) {
     let palette = Palette::of(ui);
-    ui.vertical(|ui| {
+    ui.allocate_ui_with_layout(vec2(width, 24.0), Layout::top_down(Align::Min), |ui| {
         ui.set_width(width);
         ui.add(Label::new(RichText::new(caption).small()).wrap());
         let (rect, response) = ui.allocate_exact_size(vec2(width, 6.0), Sense::hover());
@@ -75,17 +75,15 @@ fn pull_row(ui: &mut Ui, view: &ViewState, pull: &PullProgress, commands: &mut V
     let title = view.models.iter().find(|model| model.id == pull.id).map_or(pull.id.as_str(), |model| &model.title);
     match &pull.state {
         PullState::Fetching | PullState::Checking => {
-            let fraction = (pull.total > 0).then(|| pull.done as f32 / pull.total as f32);
             let verb = if pull.state == PullState::Checking { "Checking" } else { "Fetching" };
-            progress(ui, fraction, &format!("{verb} {title}"), ui.available_width());
-            ui.horizontal(|ui| {
-                ui.add(Label::new(RichText::new(pull_figures(pull)).small().weak()).truncate());
-                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                    if ui.button(CANCEL).clicked() {
-                        commands.push(Command::CancelPull);
-                    }
+            let room = vec2(ui.available_width(), 28.0);
+            ui.allocate_ui_with_layout(room, Layout::right_to_left(Align::Center), |ui| {
+                cancel(ui, commands);
+                ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+                    ui.add(Label::new(format!("{verb} {title}")).truncate());
                 });
             });
+            progress(ui, fraction(pull), &pull_figures(pull), ui.available_width());
         }
         PullState::Failed { why, remedy } => {
             ui.add(Label::new(RichText::new(format!("{title}: {why}")).color(palette.red)).wrap());
@@ -100,8 +98,20 @@ fn pull_row(ui: &mut Ui, view: &ViewState, pull: &PullProgress, commands: &mut V
     }
 }
 
+/// The button that stops fetching.
+pub fn cancel(ui: &mut Ui, commands: &mut Vec<Command>) {
+    if ui.button(CANCEL).clicked() {
+        commands.push(Command::CancelPull);
+    }
+}
+
+/// How far a pull is, 0 to 1, if that is known.
+pub fn fraction(pull: &PullProgress) -> Option<f32> {
+    (pull.total > 0).then(|| pull.done as f32 / pull.total as f32)
+}
+
 /// "312 MB of 1.2 GB · 8.4 MB/s · 1 min 40 s left".
-fn pull_figures(pull: &PullProgress) -> String {
+pub fn pull_figures(pull: &PullProgress) -> String {
     let mut text = format!("{} of {}", human_bytes(pull.done), human_bytes(pull.total));
     if pull.state == PullState::Fetching && pull.bytes_per_second > 0.0 {
         text += &format!(" · {}/s", human_bytes(pull.bytes_per_second as u64));

@@ -9,8 +9,8 @@ use crate::session::event::TurnState;
 use crate::settings::Settings;
 use crate::time::Micros;
 use eframe::egui::{
-    Align, CornerRadius, Frame, Key, Layout, Margin, Rect, RichText, Role, Sense, Stroke, TextEdit, Ui, UiBuilder,
-    Vec2, WidgetInfo, pos2, vec2,
+    Align, Button, CornerRadius, Frame, Key, Layout, Margin, Rect, RichText, Role, Sense, Stroke, TextEdit, Ui,
+    UiBuilder, Vec2, WidgetInfo, pos2, vec2,
 };
 
 pub const TEXT_FIELD: &str = "Type a message";
@@ -22,7 +22,7 @@ pub const MUTE: &str = "Mute the microphone";
 pub const UNMUTE: &str = "Unmute the microphone";
 
 /// The height of the row with the talk button.
-const TALK_ROW: f32 = 92.0;
+const TALK_ROW: f32 = 94.0;
 const TALK_RADIUS: f32 = 29.0;
 
 /// What the bar remembers between frames.
@@ -127,23 +127,22 @@ impl TalkBar {
     }
 
     /// Presses and releases from pointer, keyboard and screen reader, made one.
-    fn handle_talk(&mut self, ui: &Ui, down: bool, clicked: bool, now: Micros) -> Option<Command> {
-        let command = match (self.was_down, down) {
-            (false, true) => self.talk.press(now),
-            (true, false) => self.talk.release(now),
+    fn handle_talk(&mut self, down: bool, clicked: bool, focused: bool, now: Micros, commands: &mut Vec<Command>) {
+        match (self.was_down, down) {
+            (false, true) => commands.extend(self.talk.press(now)),
+            (true, false) => commands.extend(self.talk.release(now)),
             // A click without a press: a screen reader, or both in one frame.
-            (false, false) if clicked => self.talk.press(now).or_else(|| self.talk.release(now)),
-            _ => None,
-        };
-        if clicked && !self.was_down && !down {
-            self.talk.release(now);
+            (false, false) if clicked => {
+                commands.extend(self.talk.press(now));
+                commands.extend(self.talk.release(now));
+            }
+            _ => {}
         }
         self.was_down = down;
-        if !ui.input(|input| input.focused) && self.talk.is_on() && !self.talk.is_latched() {
-            self.was_down = false;
-            return command.or(self.talk.let_go());
+        // A window without the keyboard may never learn of the release.
+        if !focused && !self.talk.is_latched() {
+            commands.extend(self.talk.let_go());
         }
-        command
     }
 
     fn talk_button(
@@ -166,7 +165,8 @@ impl TalkBar {
             let free = !ui.ctx().egui_wants_keyboard_input();
             let space = free && ui.input(|input| input.key_down(Key::Space));
             let down = response.is_pointer_button_down_on() || space;
-            commands.extend(self.handle_talk(ui, down, response.clicked(), now));
+            let focused = ui.input(|input| input.focused);
+            self.handle_talk(down, response.clicked(), focused, now, commands);
         } else {
             commands.extend(self.talk.let_go());
             self.was_down = false;
@@ -204,6 +204,9 @@ impl TalkBar {
         let fill = if enabled || view.can_interrupt() { colour } else { palette.well };
         let fill = if over && enabled { fill.lerp_to_gamma(palette.text, 0.12) } else { fill };
         painter.circle_filled(centre, TALK_RADIUS - 2.0, fill);
+        if fill == palette.well {
+            painter.circle_stroke(centre, TALK_RADIUS - 2.0, Stroke::new(1.0, palette.border));
+        }
         if self.talk.is_on() {
             painter.circle_stroke(centre, TALK_RADIUS + 2.0, Stroke::new(2.5, palette.green));
         }
@@ -228,7 +231,10 @@ fn loudspeaker(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
             let width = (ui.available_width() - 12.0).clamp(20.0, 150.0);
             level_bar(ui, view.speaker_db, width, "Loudspeaker level");
         });
-        if icon_button(ui, Icon::Stop, STOP, Look::Raised, view.can_interrupt()).clicked() {
+        let can_stop = view.can_interrupt();
+        let stop = ui.add_enabled(can_stop, Button::new("■ Stop").min_size(vec2(72.0, 30.0)));
+        stop.widget_info(|| WidgetInfo::labeled(Role::Button, can_stop, STOP));
+        if stop.on_hover_text("Stop the answer (Escape)").clicked() {
             commands.push(Command::Interrupt);
         }
     });

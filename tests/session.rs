@@ -131,7 +131,8 @@ fn a_spoken_question_is_answered_once_and_to_the_end() {
     assert_eq!((report.heard.as_str(), report.answer.as_str()), ("What is it?", "It is a tone."));
     assert_eq!((report.spoken_bytes, report.cut_off, report.starvation_events), (13, false, 0));
     rig.until_state(TurnState::Listening);
-    let states: Vec<_> = rig.seen.iter().filter_map(|e| if let Event::State(s) = e { Some(s.clone()) } else { None }).collect();
+    let states: Vec<_> =
+        rig.seen.iter().filter_map(|e| if let Event::State(s) = e { Some(s.clone()) } else { None }).collect();
     let tail = &states[states.iter().position(|s| *s == TurnState::Capturing).unwrap()..];
     assert!(tail.ends_with(&[TurnState::Thinking, TurnState::Speaking, TurnState::Listening]), "{states:?}");
 
@@ -182,7 +183,8 @@ fn an_interruption_stops_the_sound_and_the_engine_keeps_what_was_heard() {
     // The interruption began 0.5 s after `say`; from 1 s after its first sound on, the first answer is silent until the
     // second begins, which is when the interrupting words have ended.
     let silent_for = recording.assistant.chunks(RATE as usize / 100).map(|c| c.iter().all(|x| x.abs() < 0.003_162));
-    let longest = silent_for.fold((0, 0), |(run, best), quiet| if quiet { (run + 1, best.max(run + 1)) } else { (0, best) });
+    let longest =
+        silent_for.fold((0, 0), |(run, best), quiet| if quiet { (run + 1, best.max(run + 1)) } else { (0, best) });
     assert!(longest.1 > 100, "at least a second of silence between the two answers");
 }
 
@@ -204,9 +206,10 @@ fn a_failing_engine_is_told_in_its_own_words_and_can_be_loaded_again() {
     ] {
         let mut rig = Rig::start(script(vec![text("I "), broken]));
         rig.commands.send(Command::SendText("Hello".into()));
-        rig.until("the fault", |e| {
-            matches!(e, Event::State(TurnState::Faulted { why, .. }) if why.contains("on fire"))
-        });
+        rig.until(
+            "the fault",
+            |e| matches!(e, Event::State(TurnState::Faulted { why, .. }) if why.contains("on fire")),
+        );
         assert!(rig.seen.iter().any(|e| matches!(e, Event::TurnEnded { .. })), "the turn ended");
         rig.commands.send(Command::RetryAfterFault);
         rig.until_state(TurnState::Listening);

@@ -84,7 +84,7 @@ impl EngineChoice {
         let store = self.store.clone();
         Box::new(move || {
             let path = first_file(&store, Role::EndOfTurn).map_err(|e| tracing::warn!("{e}")).ok()?;
-            SmartTurn::load(&path).map_err(|e| tracing::warn!("{e}")).ok()
+            SmartTurn::load(&path, 1).map_err(|e| tracing::warn!("{e}")).ok()
         })
     }
 }

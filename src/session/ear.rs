@@ -11,9 +11,9 @@ use crate::dsp::resample::Resampler;
 use crate::engine::HEARING_RATE;
 use crate::metrics::{Stage, StageMark};
 use crate::time::Micros;
-use crate::turn::endpoint::{Decision, Endpoint, LongestWait};
+use crate::turn::endpoint::{self, Opinion, Verdict, decide, decide_by_silence};
 use crate::turn::smart_turn::SmartTurn;
-use crate::turn::vad::{FRAME, FRAME_MS, Vad};
+use crate::turn::vad::{FRAME, Vad, VadChange, VadConfig, VadFrame};
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
@@ -44,8 +44,9 @@ pub fn run(jobs: &Receiver<EarJob>, inbox: &SyncSender<Inbox>, model: EndOfTurnM
     let mut ear = Ear {
         inbox,
         source: None,
-        vad: Vad::default(),
-        endpoint: Endpoint::new(longest_wait(eagerness)),
+        vad: Vad::new(VadConfig::default()),
+        eagerness: patience(eagerness),
+        turn: None,
         model: model(),
         memory: VecDeque::with_capacity(MEMORY + FRAME),
         last_voiced: None,
@@ -66,7 +67,7 @@ pub fn run(jobs: &Receiver<EarJob>, inbox: &SyncSender<Inbox>, model: EndOfTurnM
         };
         match job {
             Some(EarJob::Card(capture)) => ear.listen_to(capture),
-            Some(EarJob::Eagerness(eagerness)) => ear.endpoint.set_longest_wait(longest_wait(eagerness)),
+            Some(EarJob::Eagerness(eagerness)) => ear.eagerness = patience(eagerness),
             None => {}
         }
         if !ear.listen() {
@@ -84,11 +85,22 @@ struct Source {
     rest: Vec<f32>,
 }
 
+/// The silence inside a turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pause {
+    /// Whether the session knows of it.
+    told: bool,
+    /// What the end-of-turn model said about it last.
+    opinion: Option<Opinion>,
+}
+
 struct Ear<'a> {
     inbox: &'a SyncSender<Inbox>,
     source: Option<Source>,
     vad: Vad,
-    endpoint: Endpoint,
+    eagerness: endpoint::Eagerness,
+    /// What is known of the turn that the user is in, if any.
+    turn: Option<Pause>,
     model: Option<SmartTurn>,
     /// The last seconds heard.
     memory: VecDeque<f32>,
@@ -112,7 +124,7 @@ impl Ear<'_> {
             }
         });
         self.vad.reset();
-        self.endpoint.reset();
+        self.turn = None;
     }
 
     /// Hears what is there; `false` when nothing was.
@@ -141,43 +153,61 @@ impl Ear<'_> {
         self.memory.drain(..surplus);
         self.memory.extend(frame);
         let start = Micros::now();
-        let heard = self.vad.push(frame);
+        let mut heard = VadFrame::default();
+        self.vad.push(frame, |f| heard = f);
         self.mark_vad(start);
-        if (heard.speech || heard.score > FAINT)
+        let voiced = heard.speech && heard.silence_ms == 0;
+        if (voiced || heard.score > FAINT)
             && let Some(last) = frame.iter().rposition(|x| x.abs() > AUDIBLE)
         {
             self.last_voiced = Some(end - Micros::of_samples((FRAME - 1 - last) as u64, HEARING_RATE));
         }
-        self.tell(EarEvent::Frame { samples: frame.to_vec(), end, speech: heard.speech });
-        let decision = self.endpoint.step(heard.speech, FRAME_MS);
-        if matches!(decision, Decision::Onset) {
-            self.tell(EarEvent::Onset);
+        self.tell(EarEvent::Frame { samples: frame.to_vec(), end, speech: voiced });
+        if heard.change == Some(VadChange::Onset) {
+            if self.turn.is_none_or(|pause| pause.told) {
+                self.tell(EarEvent::Onset);
+            }
+            self.turn = Some(Pause::default());
+        } else if !heard.speech {
+            self.silence(heard.silence_ms, end);
         }
-        if matches!(decision, Decision::Pause) {
+    }
+
+    /// The user, in the middle of a turn, has been silent for so long.
+    fn silence(&mut self, silence_ms: u32, now: Micros) {
+        let Some(mut pause) = self.turn else { return };
+        if !pause.told {
+            pause.told = true;
             self.tell(EarEvent::Pause);
         }
-        let opinion = match decision {
-            Decision::Pause | Decision::AskModel => self.ask_model(),
-            other => other,
+        let mut verdict = match self.model {
+            Some(_) => decide(self.eagerness, silence_ms, pause.opinion),
+            None => decide_by_silence(self.eagerness, silence_ms),
         };
-        if opinion == Decision::EndOfTurn {
-            let last_voiced = self.last_voiced.unwrap_or(end);
+        if verdict == Verdict::AskModel {
+            pause.opinion = self.ask_model(silence_ms);
+            verdict = decide(self.eagerness, silence_ms, pause.opinion);
+        }
+        self.turn = Some(pause);
+        if verdict == Verdict::EndOfTurn {
+            self.turn = None;
+            let last_voiced = self.last_voiced.unwrap_or(now);
             self.tell(EarEvent::EndOfTurn { last_voiced });
         }
     }
 
     /// Asks the end-of-turn model about what was heard in the last seconds.
-    fn ask_model(&mut self) -> Decision {
-        let Some(model) = &mut self.model else { return Decision::Nothing };
+    fn ask_model(&mut self, silence_ms: u32) -> Option<Opinion> {
+        let model = self.model.as_mut()?;
         match model.probability(self.memory.make_contiguous()) {
-            Ok(finished) => {
-                tracing::debug!("the end-of-turn model says {finished:.2}");
-                self.endpoint.opinion(finished)
+            Ok(complete) => {
+                tracing::debug!("after {silence_ms} ms of silence the turn is complete with probability {complete:.2}");
+                Some(Opinion { asked_at_ms: silence_ms, complete })
             }
             Err(error) => {
-                tracing::warn!("the end-of-turn model is given up: {error}");
+                tracing::warn!("{error}");
                 self.model = None;
-                Decision::Nothing
+                None
             }
         }
     }
@@ -197,11 +227,11 @@ impl Ear<'_> {
     }
 }
 
-/// How long a silence may last at most, by eagerness. Peers: LiveKit 3 s, OpenAI's semantic detector 8, 4 and 2 s.
-fn longest_wait(eagerness: Eagerness) -> LongestWait {
-    LongestWait(match eagerness {
-        Eagerness::Patient => 3500,
-        Eagerness::Balanced => 2000,
-        Eagerness::Eager => 1000,
-    })
+/// The user's word for it.
+fn patience(eagerness: Eagerness) -> endpoint::Eagerness {
+    match eagerness {
+        Eagerness::Patient => endpoint::Eagerness::Low,
+        Eagerness::Balanced => endpoint::Eagerness::Medium,
+        Eagerness::Eager => endpoint::Eagerness::High,
+    }
 }

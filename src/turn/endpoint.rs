@@ -1,155 +1,156 @@
-//! Has the user finished? From speech and silence to onset, pause and end of turn. Pure: counts frames, knows no clock.
-//!
-//! After a short silence the end-of-turn model is asked (Smart-Turn); where it says that the user has not finished, it is
-//! asked again at times, and a longest wait, chosen by the user as eagerness, decides in the end. A question asked of a
-//! patient model costs 200 ms; one asked of silence alone costs the longest wait.
+//! When a pause is the end of a turn. Pure arithmetic on the length of the silence and the end-of-turn model's
+//! opinion; used by the ear thread for every frame of silence.
 
-/// Silence after which one may wonder, in milliseconds. Below this, pauses lie inside words.
-const PAUSE_MS: u32 = 200;
-/// While the model says no, it is asked again after each of these silences: what it hears grows with the silence.
-const ASK_AGAIN_MS: [u32; 3] = [500, 900, 1500];
-/// A model that is this sure ends the turn (the threshold of its authors).
-const SURE: f32 = 0.5;
+use serde::{Deserialize, Serialize};
 
-/// How long a silence may last before it ends the turn whatever the model says.
+/// How soon the assistant takes its turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Eagerness {
+    /// Lets the user think.
+    Low,
+    #[default]
+    Medium,
+    /// Answers at the first chance.
+    High,
+}
+
+/// What to do about a silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LongestWait(pub u32);
-
-/// What follows from a frame or an opinion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    Nothing,
-    /// Speech began, or went on after a pause.
-    Onset,
-    /// Silence for long enough to wonder; the model is to be asked.
-    Pause,
-    /// The silence goes on; the model is to be asked again.
+pub enum Verdict {
+    /// Too early to say.
+    Wait,
+    /// Ask the end-of-turn model now, and come again with its answer.
     AskModel,
-    /// The turn is over.
+    /// The user's turn is over.
     EndOfTurn,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Nobody has spoken since the last turn.
-    Quiet,
-    Speaking,
-    /// Silence inside a turn; how often the model was asked.
-    Paused {
-        asked: usize,
-    },
+/// The end-of-turn model's last answer within this silence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Opinion {
+    /// How long the silence was when the model was asked, in milliseconds.
+    pub asked_at_ms: u32,
+    /// The probability that the turn is complete.
+    pub complete: f32,
 }
 
-/// Follows one microphone.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    state: State,
-    silence_ms: u32,
-    longest_wait: LongestWait,
+/// The model is asked when the silence has lasted this long, and again at each later point while it says no. It was
+/// trained on pauses of 200 ms.
+const ASK_AT_MS: [u32; 5] = [200, 400, 700, 1_100, 1_600];
+
+impl Eagerness {
+    /// The silence, in milliseconds, that ends a turn whatever the model says.
+    pub const fn longest_wait_ms(self) -> u32 {
+        match self {
+            Eagerness::Low => 4_000,
+            Eagerness::Medium => 2_000,
+            Eagerness::High => 1_200,
+        }
+    }
+
+    /// The silence, in milliseconds, that ends a turn when there is no model to ask.
+    pub const fn wait_without_model_ms(self) -> u32 {
+        match self {
+            Eagerness::Low => 1_200,
+            Eagerness::Medium => 800,
+            Eagerness::High => 500,
+        }
+    }
+
+    /// The model's probability from which the turn is taken to be complete; its own threshold is 0.5.
+    const fn sure_enough(self) -> f32 {
+        match self {
+            Eagerness::Low => 0.7,
+            Eagerness::Medium => 0.5,
+            Eagerness::High => 0.35,
+        }
+    }
 }
 
-impl Endpoint {
-    pub fn new(longest_wait: LongestWait) -> Self {
-        Endpoint { state: State::Quiet, silence_ms: 0, longest_wait }
+/// What to do when the user has been silent for `silence_ms`. `last` is the model's last answer since the user last
+/// spoke: forget it when speech comes.
+pub fn decide(eagerness: Eagerness, silence_ms: u32, last: Option<Opinion>) -> Verdict {
+    if silence_ms >= eagerness.longest_wait_ms() {
+        return Verdict::EndOfTurn;
     }
+    let asked_at = match last {
+        Some(opinion) if opinion.complete > eagerness.sure_enough() => return Verdict::EndOfTurn,
+        Some(opinion) => opinion.asked_at_ms,
+        None => 0,
+    };
+    match ASK_AT_MS.into_iter().find(|&at| at > asked_at) {
+        Some(next) if silence_ms >= next => Verdict::AskModel,
+        _ => Verdict::Wait,
+    }
+}
 
-    pub fn set_longest_wait(&mut self, longest_wait: LongestWait) {
-        self.longest_wait = longest_wait;
-    }
-
-    /// Another microphone, or the turn was ended by other means.
-    pub fn reset(&mut self) {
-        self.state = State::Quiet;
-        self.silence_ms = 0;
-    }
-
-    /// The next frame of `frame_ms` milliseconds is speech, or is not.
-    pub fn step(&mut self, speech: bool, frame_ms: u32) -> Decision {
-        if speech {
-            self.silence_ms = 0;
-            let before = std::mem::replace(&mut self.state, State::Speaking);
-            return if before == State::Speaking { Decision::Nothing } else { Decision::Onset };
-        }
-        self.silence_ms = self.silence_ms.saturating_add(frame_ms);
-        match self.state {
-            State::Quiet => Decision::Nothing,
-            State::Speaking if self.silence_ms >= PAUSE_MS => {
-                self.state = State::Paused { asked: 0 };
-                Decision::Pause
-            }
-            State::Speaking => Decision::Nothing,
-            State::Paused { .. } if self.silence_ms >= self.longest_wait.0 => self.end(),
-            State::Paused { asked } if ASK_AGAIN_MS.get(asked).is_some_and(|ms| self.silence_ms >= *ms) => {
-                self.state = State::Paused { asked: asked + 1 };
-                Decision::AskModel
-            }
-            State::Paused { .. } => Decision::Nothing,
-        }
-    }
-
-    /// The model was asked: how probable it is that the user has finished, 0 to 1.
-    pub fn opinion(&mut self, finished: f32) -> Decision {
-        match self.state {
-            State::Paused { .. } if finished > SURE => self.end(),
-            _ => Decision::Nothing,
-        }
-    }
-
-    fn end(&mut self) -> Decision {
-        self.state = State::Quiet;
-        Decision::EndOfTurn
-    }
+/// As [`decide`], when there is no end-of-turn model.
+pub fn decide_by_silence(eagerness: Eagerness, silence_ms: u32) -> Verdict {
+    if silence_ms >= eagerness.wait_without_model_ms() { Verdict::EndOfTurn } else { Verdict::Wait }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Plays frames of 20 ms (`#` speech, `.` silence) and lists the decisions with their times; the model answers
-    /// `finished` whenever it is asked.
-    fn decisions(frames: &str, finished: f32) -> Vec<(usize, Decision)> {
-        let mut endpoint = Endpoint::new(LongestWait(1800));
-        let mut seen = Vec::new();
-        for (i, c) in frames.chars().enumerate() {
-            let decision = endpoint.step(c == '#', 20);
-            let asked = matches!(decision, Decision::Pause | Decision::AskModel);
-            let opinion = if asked { endpoint.opinion(finished) } else { Decision::Nothing };
-            for d in [decision, opinion] {
-                if d != Decision::Nothing {
-                    seen.push(((i + 1) * 20, d));
-                }
+    /// Lives through a silence in frames of 16 ms; gives when the model was asked and when the turn ended.
+    fn live(eagerness: Eagerness, model: impl Fn(u32) -> f32) -> (Vec<u32>, u32) {
+        let (mut asked, mut last) = (Vec::new(), None);
+        for silence_ms in (0..10_000).step_by(16) {
+            let mut verdict = decide(eagerness, silence_ms, last);
+            if verdict == Verdict::AskModel {
+                asked.push(silence_ms);
+                last = Some(Opinion { asked_at_ms: silence_ms, complete: model(silence_ms) });
+                verdict = decide(eagerness, silence_ms, last);
+                assert_ne!(verdict, Verdict::AskModel, "asked twice at {silence_ms} ms");
+            }
+            if verdict == Verdict::EndOfTurn {
+                return (asked, silence_ms);
             }
         }
-        seen
-    }
-
-    fn script(parts: &[(char, usize)]) -> String {
-        parts.iter().flat_map(|(c, ms)| std::iter::repeat_n(*c, ms / 20)).collect()
+        unreachable!("a turn always ends");
     }
 
     #[test]
-    fn a_finished_question_waits_200_ms() {
-        let heard = decisions(&script(&[('.', 400), ('#', 600), ('.', 4000)]), 0.9);
-        let wanted = [(420, Decision::Onset), (1200, Decision::Pause), (1200, Decision::EndOfTurn)];
-        assert_eq!(heard, wanted);
+    fn a_complete_turn_ends_at_the_first_question() {
+        for eagerness in [Eagerness::Low, Eagerness::Medium, Eagerness::High] {
+            assert_eq!(live(eagerness, |_| 0.95), (vec![208], 208));
+        }
     }
 
     #[test]
-    fn an_unfinished_sentence_is_asked_about_again_and_ends_at_the_longest_wait() {
-        use Decision::{AskModel, EndOfTurn, Onset, Pause};
-        let heard = decisions(&script(&[('#', 600), ('.', 4000)]), 0.1);
-        let wanted =
-            [(20, Onset), (800, Pause), (1100, AskModel), (1500, AskModel), (2100, AskModel), (2400, EndOfTurn)];
-        assert_eq!(heard, wanted);
+    fn an_incomplete_turn_waits_its_time_and_asks_a_few_times() {
+        assert_eq!(live(Eagerness::Medium, |_| 0.1), (vec![208, 400, 704, 1104, 1600], 2000));
+        assert_eq!(live(Eagerness::High, |_| 0.1), (vec![208, 400, 704, 1104], 1200));
+        assert_eq!(live(Eagerness::Low, |_| 0.1).1, 4000);
     }
 
     #[test]
-    fn speech_after_a_pause_goes_on_and_short_gaps_are_no_pauses() {
-        use Decision::{EndOfTurn, Onset, Pause};
-        let frames = script(&[('#', 600), ('.', 180), ('#', 300), ('.', 400), ('#', 200)]);
-        assert_eq!(decisions(&frames, 0.1), [(20, Onset), (1280, Pause), (1500, Onset)]);
-        let again = decisions(&script(&[('#', 100), ('.', 500), ('#', 100), ('.', 500)]), 0.9);
-        let wanted = [(20, Onset), (300, Pause), (300, EndOfTurn), (620, Onset), (900, Pause), (900, EndOfTurn)];
-        assert_eq!(again, wanted);
+    fn the_model_may_change_its_mind() {
+        assert_eq!(live(Eagerness::Medium, |ms| if ms < 600 { 0.2 } else { 0.8 }), (vec![208, 400, 704], 704));
+    }
+
+    #[test]
+    fn eagerness_moves_the_threshold() {
+        let at_200 = |e, complete| decide(e, 200, Some(Opinion { asked_at_ms: 200, complete }));
+        assert_eq!(at_200(Eagerness::High, 0.4), Verdict::EndOfTurn);
+        assert_eq!(at_200(Eagerness::Medium, 0.4), Verdict::Wait);
+        assert_eq!(at_200(Eagerness::Medium, 0.6), Verdict::EndOfTurn);
+        assert_eq!(at_200(Eagerness::Low, 0.6), Verdict::Wait);
+    }
+
+    #[test]
+    fn a_late_answer_is_not_asked_for_again_at_once() {
+        // The ear was busy: the first question comes at 900 ms, so the next is due at 1100, not at 400.
+        let late = Some(Opinion { asked_at_ms: 900, complete: 0.1 });
+        assert_eq!(decide(Eagerness::Medium, 916, late), Verdict::Wait);
+        assert_eq!(decide(Eagerness::Medium, 1_100, late), Verdict::AskModel);
+    }
+
+    #[test]
+    fn without_a_model_silence_decides() {
+        assert_eq!(decide_by_silence(Eagerness::Medium, 799), Verdict::Wait);
+        assert_eq!(decide_by_silence(Eagerness::Medium, 800), Verdict::EndOfTurn);
     }
 }

@@ -54,6 +54,16 @@ struct Layer {
 /// `[heads, positions, width / heads]`.
 pub struct CrossAttention(Vec<(Tensor, Tensor)>);
 
+impl CrossAttention {
+    /// This sound with another behind it.
+    pub(super) fn followed_by(&self, tail: &Self) -> Result<Self> {
+        let join = |((k, v), (tail_k, tail_v)): (&(Tensor, Tensor), &(Tensor, Tensor))| {
+            Ok((Tensor::cat(&[k, tail_k], 1)?, Tensor::cat(&[v, tail_v], 1)?))
+        };
+        self.0.iter().zip(&tail.0).map(join).collect::<Result<_>>().map(Self)
+    }
+}
+
 /// The keys and values of the tokens so far, per layer `[heads, len, width / heads]`.
 #[derive(Default)]
 pub(super) struct SelfCache(Vec<(Tensor, Tensor)>);

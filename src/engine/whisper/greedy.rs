@@ -13,6 +13,10 @@ const NO_SPEECH: f32 = 0.6;
 const DOUBTFUL: f32 = -1.0;
 /// Below this one it is noise, whatever Whisper makes of it.
 const HOPELESS: f32 = -1.6;
+/// What Whisper makes of noise, with fair confidence, from having been taught on subtitles; not believed when it thinks
+/// that there may be no speech.
+const PHANTOMS: [&str; 4] = ["you", "thank you", "bye", "thanks for watching"];
+const MAYBE_NO_SPEECH: f32 = 0.5;
 /// Nobody speaks more tokens a second than this for long; a model gone astray does.
 const TOKENS_A_SECOND: f32 = 12.0;
 const TOKENS_AT_LEAST: usize = 12;
@@ -41,7 +45,9 @@ impl Transcript {
     pub fn is_speech(&self) -> bool {
         let unheard = self.no_speech > NO_SPEECH && self.mean_log_prob < DOUBTFUL;
         let babble = self.astray && self.mean_log_prob < DOUBTFUL;
-        !(self.text.is_empty() || unheard || babble || self.mean_log_prob < HOPELESS)
+        let plain = self.text.trim_end_matches(['.', '!', ',']).to_lowercase();
+        let phantom = self.no_speech > MAYBE_NO_SPEECH && PHANTOMS.contains(&plain.as_str());
+        !(self.text.is_empty() || phantom || unheard || babble || self.mean_log_prob < HOPELESS)
     }
 }
 
@@ -222,6 +228,8 @@ mod tests {
             steps: 1,
         };
         assert!(sure.is_speech());
+        assert!(!Transcript { text: "Thank you.".into(), ..sure.clone() }.is_speech());
+        assert!(Transcript { text: "Thank you.".into(), no_speech: 0.3, ..sure.clone() }.is_speech());
         assert!(!Transcript { mean_log_prob: -1.1, ..sure.clone() }.is_speech());
         assert!(!Transcript { text: String::new(), ..sure.clone() }.is_speech());
         assert!(Transcript { no_speech: 0.1, mean_log_prob: -1.1, ..sure.clone() }.is_speech());

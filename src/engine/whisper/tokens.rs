@@ -59,6 +59,11 @@ impl Tokens {
         )))
     }
 
+    /// The text tokens that are never written, ascending.
+    pub fn suppressed(&self) -> &[u32] {
+        &self.suppressed
+    }
+
     /// The id of a language's token, by its code (`en`).
     pub fn language(&self, code: &str) -> Result<u32, EngineError> {
         let found = self.tokenizer.token_to_id(&format!("<|{code}|>")).filter(|id| self.languages.contains(id));

@@ -43,24 +43,30 @@ impl Loudness {
         Some((first * FRAME, (last + 1) * FRAME))
     }
 
-    /// The middle of the longest quiet stretch of at least `at_least` samples that begins after `from`, and has voice
-    /// after it.
+    /// Where the last voice before `at` ends; 0 when there is none.
+    pub fn voice_before(&self, at: usize) -> usize {
+        let threshold = self.threshold().unwrap_or(f32::INFINITY);
+        let before = &self.frames[..(at / FRAME).min(self.frames.len())];
+        before.iter().rposition(|&f| f > threshold).map_or(0, |last| (last + 1) * FRAME)
+    }
+
+    /// The middle of the first quiet stretch of at least `at_least` samples that begins at `from` or later, between
+    /// voice and voice.
     pub fn pause(&self, from: usize, at_least: usize) -> Option<usize> {
         let threshold = self.threshold()?;
-        let (_, end) = self.voice()?;
-        let mut best: Option<(usize, usize)> = None;
-        let mut begin = None;
-        for (i, &f) in self.frames[..end / FRAME].iter().enumerate() {
-            if f <= threshold && i * FRAME >= from {
-                begin.get_or_insert(i);
-            } else if let Some(b) = begin.take() {
-                let length = i - b;
-                if length * FRAME >= at_least && best.is_none_or(|(_, l)| length > l) {
-                    best = Some((b, length));
-                }
+        let (begin, end) = self.voice()?;
+        let (from, end) = (from.max(begin) / FRAME, end / FRAME);
+        let mut quiet = 0;
+        for i in from..end {
+            if self.frames[i] <= threshold {
+                quiet += 1;
+            } else if quiet * FRAME >= at_least.max(FRAME) {
+                return Some((i - quiet + quiet / 2) * FRAME);
+            } else {
+                quiet = 0;
             }
         }
-        best.map(|(b, length)| (b + length / 2) * FRAME)
+        None
     }
 
     /// The quietest point between two sample positions: where to cut when nobody pauses.
@@ -118,10 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_longest_pause_between_words() {
+    fn finds_the_first_pause_between_words() {
         let l = of(&[(0.4, 0.0), (2.0, 0.3), (0.4, 0.0), (2.0, 0.3), (0.8, 0.0), (1.0, 0.2), (2.0, 0.0)]);
-        assert_eq!(l.pause(0, 4_800), Some((0.4 + 2.0 + 0.4 + 2.0 + 0.4) as usize * 16_000 + 3_200));
-        assert_eq!(l.pause(0, 16_000), None, "the quiet at the end is no pause");
+        // The pauses are from 2.4 to 2.8 s and from 4.8 to 5.6 s.
+        assert_eq!(l.pause(0, 4_800), Some(41_600));
+        assert_eq!(l.pause(0, 9_600), Some(83_200));
+        assert_eq!(l.pause(48_000, 4_800), Some(83_200));
+        assert_eq!(l.pause(0, 16_000), None, "the quiet at either end is no pause");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the sound of a reply leaves in the order of its clauses, and its last chunk is marked as such.
 
 use super::clauses::Clause;
-use super::tts::{Spoken, Voice};
+use super::tts::{Spoken, Voice, spoken_bytes};
 use crate::engine::text::speakable::speakable;
 use crate::engine::{CancelToken, EngineError, PcmChunk, ResponseSink};
 use crate::metrics::{Stage, StageMark};
@@ -124,7 +124,7 @@ fn speak(
         }
         Spoken::Sound { start, end, samples, done } => {
             sink.mark(StageMark { epoch: 0, stage: Stage::TtsDecode, start, end, units: units(samples.len()) });
-            let text_end = clause.range.start + (clause.range.len() as f32 * done) as usize;
+            let text_end = clause.range.start + spoken_bytes(&clause.text, done);
             sink.audio(PcmChunk { samples, overlap: 0, text_end, last: false })
         }
     })?;

@@ -423,13 +423,12 @@ fn figures(rest: &str, before: &str) -> Option<Number> {
         .and_then(|f| units::find_currency(f, "yen"))
         .map(|(c, l)| (c, l + 1))
         .or_else(|| units::find_currency(follows, "yen"))
+        .filter(|(_, len)| !starts_with_digit(&follows[*len..]))
     {
-        if !starts_with_digit(&follows[len..]) {
-            return Some(Number {
-                words: format!("{} {}", first.words(), if one { currency.one } else { currency.many }),
-                taken: taken + len,
-            });
-        }
+        return Some(Number {
+            words: format!("{} {}", first.words(), if one { currency.one } else { currency.many }),
+            taken: taken + len,
+        });
     }
     if let Some(n) = by_or_times(follows) {
         return Some(Number { words: format!("{words} {}", n.words), taken: taken + n.taken });

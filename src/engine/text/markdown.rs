@@ -126,12 +126,12 @@ fn links(line: &str) -> String {
                 continue;
             }
         }
-        if let Some((address, after)) = here.strip_prefix('<').and_then(|l| l.split_once('>')) {
-            if address.starts_with("http") || address.contains('@') {
-                out.push_str(address);
-                rest = after;
-                continue;
-            }
+        if let Some((address, after)) = here.strip_prefix('<').and_then(|l| l.split_once('>'))
+            && (address.starts_with("http") || address.contains('@'))
+        {
+            out.push_str(address);
+            rest = after;
+            continue;
         }
         let first = here.chars().next().map_or(0, char::len_utf8);
         out.push_str(&here[..first]);

@@ -241,20 +241,12 @@ fn abbreviation(rest: &str, before: Option<char>, out: &mut Words) -> Option<usi
     if !word_start(before) || before == Some('.') {
         return None;
     }
-    if let Some(name) = rest.strip_prefix("St.") {
-        let saint =
-            name.trim_start().starts_with(|c: char| c.is_uppercase()) && !before.is_some_and(char::is_alphanumeric);
-        out.word(
-            if saint
-                && name.starts_with(' ')
-                && out.text.trim_end().ends_with(|c: char| !c.is_alphabetic() || c.is_lowercase())
-                || out.text.trim().is_empty()
-            {
-                "Saint"
-            } else {
-                "Street"
-            },
-        );
+    if let Some(after) = rest.strip_prefix("St.") {
+        // "Main St." is a street; "St. Louis", after anything but a name, a saint.
+        let last = out.text.trim_end().rsplit(' ').next().unwrap_or("");
+        let after_name = last.starts_with(char::is_uppercase) && !["The", "In", "At", "On", "And"].contains(&last);
+        let before_name = after.trim_start().starts_with(char::is_uppercase);
+        out.word(if before_name && !after_name { "Saint" } else { "Street" });
         return Some(3);
     }
     let (written, said) = ABBREVIATIONS

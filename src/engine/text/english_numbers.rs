@@ -423,7 +423,7 @@ fn figures(rest: &str, before: &str) -> Option<Number> {
         .and_then(|f| units::find_currency(f, "yen"))
         .map(|(c, l)| (c, l + 1))
         .or_else(|| units::find_currency(follows, "yen"))
-        && !starts_with_digit(&follows[len..])
+        .filter(|(_, len)| !starts_with_digit(&follows[*len..]))
     {
         return Some(Number {
             words: format!("{} {}", first.words(), if one { currency.one } else { currency.many }),

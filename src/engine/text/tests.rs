@@ -130,6 +130,7 @@ fn abbreviations_reigns_and_symbols() {
         ("fruit, e.g. apples", "fruit, for example apples"),
         ("i.e. never", "that is never"),
         ("apples, pears, etc.", "apples, pears, et cetera."),
+        ("St. Louis and Main St. are far", "Saint Louis and Main Street are far"),
         ("the U.S. economy", "the U S economy"),
         ("cats vs. dogs", "cats versus dogs"),
         ("World War II ended", "World War two ended"),

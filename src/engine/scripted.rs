@@ -411,7 +411,7 @@ impl Player<'_> {
                         return Ok(ReplyEnd::Cancelled);
                     }
                     // The purpose of this step: a drill for what catches panics.
-                    panic!("{message}");
+                    std::panic::panic_any(message.clone());
                 }
             }
         }

@@ -15,6 +15,13 @@
 //! `truncate` when the answer was broken off by the user, `retract` when it was cancelled before any of it sounded and
 //! the user goes on with the same turn (everything heard stays part of it), nothing when it was played to its end.
 
+pub mod gguf;
+pub mod kv_cache;
+pub mod linear;
+pub mod sampling;
+pub mod tensor_source;
+pub mod transformer;
+
 use crate::metrics::StageMark;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,0 +1,256 @@
+//! Linear layers over dense or quantised weights, and several of them as one.
+//!
+//! Owns weights only; used on the engine thread. A model multiplies the same input by q, k and v, and by gate and up:
+//! [`Stacked`] lays such weights one under the other at load, so that each step runs one product instead of two or three.
+//! Invariants: activations keep their precision; on the CPU dense weights are f32 (half-precision weights would be
+//! widened at every call there).
+
+use super::EngineError;
+use super::tensor_source::TensorSource;
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use candle_core::{DType, Device, Tensor};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// How weights are to be held: the precision of activations and dense weights, where, and whether linear weights are
+/// quantised when loaded.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    dtype: DType,
+    device: Device,
+    quantize: Option<GgmlDType>,
+}
+
+impl Placement {
+    /// `dtype` is the precision of activations and dense weights; on the CPU it is always taken as f32.
+    pub fn new(dtype: DType, device: &Device, quantize: Option<GgmlDType>) -> Self {
+        let dtype = if device.is_cpu() { DType::F32 } else { dtype };
+        Self { dtype, device: device.clone(), quantize }
+    }
+
+    /// The precision of activations and dense weights.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Moves a tensor to its place.
+    pub fn dense(&self, tensor: &Tensor) -> Result<Tensor, EngineError> {
+        Ok(tensor.to_device(&self.device)?.to_dtype(self.dtype)?)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Weight {
+    /// `[out, in]`
+    Dense(Tensor),
+    /// `[out, in]`
+    Quantised(Arc<QTensor>),
+}
+
+/// `y = x Wᵀ (+ b)`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Weight,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// A dense layer from `weight` `[out, in]` and `bias` `[out]`.
+    pub fn dense(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight: Weight::Dense(weight), bias }
+    }
+
+    /// A quantised layer from `weight` `[out, in]`; stored half- and full-precision kinds become dense in `dtype`.
+    pub fn quantised(weight: Arc<QTensor>, bias: Option<Tensor>, dtype: DType) -> Result<Self, EngineError> {
+        let weight = match weight.dtype() {
+            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
+                Weight::Dense(weight.dequantize(&weight.device())?.to_dtype(dtype)?)
+            }
+            _ => Weight::Quantised(weight),
+        };
+        Ok(Self { weight, bias })
+    }
+
+    /// Loads `{name}.weight` `[out, in]` and, when `bias`, `{name}.bias` `[out]`, quantising if the placement says so.
+    ///
+    /// # Errors
+    /// Names the tensor when it is missing or of another shape, or when `in` does not divide into quantisation blocks.
+    pub fn load(
+        source: &dyn TensorSource,
+        name: &str,
+        (outputs, inputs): (usize, usize),
+        bias: bool,
+        place: &Placement,
+    ) -> Result<Self, EngineError> {
+        let weight_name = format!("{name}.weight");
+        let weight = source.get(&weight_name, &[outputs, inputs])?;
+        let bias = match bias {
+            true => Some(place.dense(&source.get(&format!("{name}.bias"), &[outputs])?)?),
+            false => None,
+        };
+        match place.quantize {
+            Some(kind) if inputs % kind.block_size() != 0 => Err(EngineError::Unsupported(format!(
+                "`{weight_name}` is {inputs} wide, which does not divide into {kind:?} blocks of {}: choose another quantisation",
+                kind.block_size()
+            ))),
+            Some(kind) => {
+                let quantised = QTensor::quantize_onto(&weight.to_dtype(DType::F32)?, kind, &place.device)?;
+                Self::quantised(Arc::new(quantised), bias, place.dtype)
+            }
+            None => Ok(Self::dense(place.dense(&weight)?, bias)),
+        }
+    }
+
+    /// How many outputs.
+    pub fn outputs(&self) -> Result<usize, EngineError> {
+        Ok(match &self.weight {
+            Weight::Dense(w) => w.dim(0)?,
+            Weight::Quantised(w) => w.shape().dims2()?.0,
+        })
+    }
+
+    /// `x` `[n, in]` to `[n, out]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor, EngineError> {
+        let y = match &self.weight {
+            Weight::Dense(w) => x.matmul(&w.t()?)?,
+            Weight::Quantised(w) => x.contiguous()?.apply_op1_no_bwd(w.as_ref())?,
+        };
+        Ok(match &self.bias {
+            Some(b) => y.broadcast_add(b)?,
+            None => y,
+        })
+    }
+
+    /// One layer that computes `self` and `below` side by side; `None` when their weights are of different kinds.
+    fn stack(&self, below: &Linear) -> Result<Option<Linear>, EngineError> {
+        let weight = match (&self.weight, &below.weight) {
+            (Weight::Dense(a), Weight::Dense(b)) => Weight::Dense(Tensor::cat(&[a, b], 0)?),
+            (Weight::Quantised(a), Weight::Quantised(b)) if a.dtype() == b.dtype() => {
+                let ((n_a, width), (n_b, _)) = (a.shape().dims2()?, b.shape().dims2()?);
+                let bytes = [a.data()?, b.data()?].concat();
+                let storage = QStorage::from_data(Cow::Owned(bytes), &a.device(), a.dtype())?;
+                Weight::Quantised(Arc::new(QTensor::new(storage, (n_a + n_b, width))?))
+            }
+            _ => return Ok(None),
+        };
+        let bias = match (&self.bias, &below.bias) {
+            (None, None) => None,
+            (Some(a), Some(b)) => Some(Tensor::cat(&[a, b], 0)?),
+            _ => return Ok(None),
+        };
+        Ok(Some(Linear { weight, bias }))
+    }
+}
+
+/// Several linear layers over the same input; neighbours of one kind are computed as one product.
+#[derive(Clone, Debug)]
+pub struct Stacked {
+    products: Vec<Linear>,
+    outputs: Vec<usize>,
+}
+
+impl Stacked {
+    pub fn new(layers: Vec<Linear>) -> Result<Self, EngineError> {
+        let outputs = layers.iter().map(Linear::outputs).collect::<Result<Vec<_>, _>>()?;
+        let mut products: Vec<Linear> = Vec::new();
+        for layer in layers {
+            let joined = match products.last() {
+                Some(above) => above.stack(&layer)?,
+                None => None,
+            };
+            match joined {
+                Some(joined) => {
+                    products.pop();
+                    products.push(joined);
+                }
+                None => products.push(layer),
+            }
+        }
+        Ok(Self { products, outputs })
+    }
+
+    /// `x` `[n, in]` to one `[n, out_i]` per layer, in the order given to [`new`](Self::new). The results may be views
+    /// that are not contiguous.
+    pub fn forward(&self, x: &Tensor) -> Result<Vec<Tensor>, EngineError> {
+        let mut wanted = self.outputs.iter();
+        let mut results = Vec::with_capacity(self.outputs.len());
+        for product in &self.products {
+            let y = product.forward(x)?;
+            let width = y.dim(1)?;
+            let mut from = 0;
+            while from < width {
+                let Some(&n) = wanted.next() else { break };
+                results.push(y.narrow(1, from, n)?);
+                from += n;
+            }
+        }
+        Ok(results)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ramp(n: usize, k: usize, step: f32) -> Tensor {
+        let data: Vec<f32> = (0..n * k).map(|i| (i as f32 * step).sin()).collect();
+        Tensor::from_vec(data, (n, k), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_dense_layer_is_x_times_w_transposed_plus_b() {
+        let w = Tensor::new(&[[1f32, 2.], [3., 4.], [5., 6.]], &Device::Cpu).unwrap();
+        let b = Tensor::new(&[10f32, 20., 30.], &Device::Cpu).unwrap();
+        let x = Tensor::new(&[[1f32, -1.]], &Device::Cpu).unwrap();
+        let y = Linear::dense(w, Some(b)).forward(&x).unwrap();
+        assert_eq!(y.to_vec2::<f32>().unwrap(), [[9., 19., 29.]]);
+    }
+
+    #[test]
+    fn stacking_gives_what_the_layers_give_one_by_one() {
+        for kind in [None, Some(GgmlDType::Q8_0)] {
+            let layer = |n: usize, step: f32| {
+                let w = ramp(n, 64, step);
+                match kind {
+                    None => Linear::dense(w, None),
+                    Some(k) => {
+                        Linear::quantised(Arc::new(QTensor::quantize(&w, k).unwrap()), None, DType::F32).unwrap()
+                    }
+                }
+            };
+            let layers = vec![layer(32, 0.37), layer(16, 0.11), layer(16, 0.73)];
+            let x = ramp(3, 64, 0.05);
+            let apart: Vec<_> = layers.iter().map(|l| l.forward(&x).unwrap().to_vec2::<f32>().unwrap()).collect();
+            let stacked = Stacked::new(layers).unwrap();
+            assert_eq!(stacked.products.len(), 1);
+            let together: Vec<_> = stacked.forward(&x).unwrap().iter().map(|y| y.to_vec2::<f32>().unwrap()).collect();
+            for (a, b) in apart.iter().flatten().flatten().zip(together.iter().flatten().flatten()) {
+                assert!((a - b).abs() < 1e-5, "{kind:?}: {a} against {b}");
+            }
+            assert_eq!(apart.iter().map(|a| a[0].len()).collect::<Vec<_>>(), [32, 16, 16]);
+            assert_eq!(together.iter().map(|a| a[0].len()).collect::<Vec<_>>(), [32, 16, 16]);
+        }
+    }
+
+    #[test]
+    fn different_kinds_are_not_stacked() {
+        let q = |kind| {
+            Linear::quantised(Arc::new(QTensor::quantize(&ramp(16, 64, 0.3), kind).unwrap()), None, DType::F32).unwrap()
+        };
+        let stacked = Stacked::new(vec![q(GgmlDType::Q8_0), q(GgmlDType::Q8_0), q(GgmlDType::Q4_0)]).unwrap();
+        assert_eq!(stacked.products.len(), 2);
+        assert_eq!(stacked.forward(&ramp(1, 64, 0.2)).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_width_that_does_not_fit_the_blocks_is_refused_by_name() {
+        let source = std::collections::HashMap::from([("w.weight".to_string(), ramp(4, 896 / 7, 0.1))]);
+        let place = Placement::new(DType::F32, &Device::Cpu, Some(GgmlDType::Q4K));
+        let err = Linear::load(&source, "w", (4, 128), false, &place).unwrap_err().to_string();
+        assert!(err.contains("w.weight") && err.contains("256"), "{err}");
+    }
+}

@@ -13,6 +13,7 @@
 //!
 //! `ARCHITECTURE.md` has the invariants.
 
+pub mod dsp;
 pub mod engine;
 pub mod metrics;
 pub mod time;

@@ -15,9 +15,11 @@
 //! `truncate` when the answer was broken off by the user, `retract` when it was cancelled before any of it sounded and
 //! the user goes on with the same turn (everything heard stays part of it), nothing when it was played to its end.
 
+pub mod audio_encoder;
 pub mod gguf;
 pub mod kv_cache;
 pub mod linear;
+pub mod omni;
 pub mod sampling;
 pub mod tensor_source;
 pub mod transformer;

@@ -84,7 +84,10 @@ impl OmniConfig {
     /// Reads `config.json`.
     pub fn read(file: &Path) -> Result<Self, EngineError> {
         let text = std::fs::read_to_string(file).map_err(|e| {
-            EngineError::Model(format!("cannot read the model's configuration {}: {e}; pull the model again", file.display()))
+            EngineError::Model(format!(
+                "cannot read the model's configuration {}: {e}; pull the model again",
+                file.display()
+            ))
         })?;
         Self::parse(&text, &file.display().to_string())
     }
@@ -259,7 +262,9 @@ impl<'a> Section<'a> {
         let hidden = self.size("hidden_size", None)?;
         let kv_heads = self.size("num_key_value_heads", Some(heads))?;
         if hidden % heads != 0 || (hidden / heads) % 2 != 0 || heads % kv_heads != 0 {
-            return Err(self.bad("num_attention_heads", "a divisor of hidden_size and a multiple of num_key_value_heads"));
+            return Err(
+                self.bad("num_attention_heads", "a divisor of hidden_size and a multiple of num_key_value_heads")
+            );
         }
         let theta = self.number("rope_theta", Some(rope_theta))?;
         let eps = self.number("rms_norm_eps", Some(rms_eps))?;

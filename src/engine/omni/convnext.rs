@@ -14,7 +14,12 @@ use candle_nn::LayerNorm;
 pub const NORM_EPS: f64 = 1e-6;
 
 /// A layer norm over channels.
-pub fn layer_norm(weights: &Weights, name: &str, width: usize, device: &Device) -> std::result::Result<LayerNorm, EngineError> {
+pub fn layer_norm(
+    weights: &Weights,
+    name: &str,
+    width: usize,
+    device: &Device,
+) -> std::result::Result<LayerNorm, EngineError> {
     let weight = weights.get_f32(&format!("{name}.weight"), &[width], device)?;
     let bias = weights.get_f32(&format!("{name}.bias"), &[width], device)?;
     Ok(LayerNorm::new(weight, bias, NORM_EPS))

@@ -192,7 +192,7 @@ impl Weights {
 
     /// The tensor `name` as f32 on `device`.
     pub fn get_f32(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor, EngineError> {
-        Ok(self.get(name, shape)?.to_dtype(DType::F32)?.to_device(device)?)
+        Ok(TensorSource::get(self, name, shape)?.to_dtype(DType::F32)?.to_device(device)?)
     }
 
     /// The share of the checkpoint's values that has been used or skipped, 0 to 1.

@@ -3,6 +3,7 @@
 //! Owns the tokenizers; they are read when the model is loaded and used on the engine thread. Invariant: no id of a
 //! special token is written into the program; a tokenizer without one of them is an error that names it.
 
+use super::config::TtsConfig;
 use crate::engine::EngineError;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
@@ -157,6 +158,21 @@ impl TtsTokens {
             clean_up,
             tokenizer,
         })
+    }
+
+    /// Fails unless the tokenizer and the configuration mean the same special tokens.
+    pub fn agree(&self, config: &TtsConfig) -> Result<(), EngineError> {
+        let pairs = [
+            ("[spk_emb]", self.speaker, "spk_emb_token_id", config.speaker_token),
+            ("[Ptts]", self.audio_start, "audio_bos_token_id", config.audio_bos_token),
+            ("[Etts]", self.text_end, "text_eos_token_id", config.text_eos_token),
+        ];
+        match pairs.iter().find(|(_, found, _, expected)| found != expected) {
+            None => Ok(()),
+            Some((token, found, key, expected)) => Err(EngineError::Model(format!(
+                "the speech tokenizer has `{token}` at {found}, but `{key}` in config.json is {expected}: pull the model again"
+            ))),
+        }
     }
 
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {

@@ -17,3 +17,4 @@ pub mod dsp;
 pub mod engine;
 pub mod metrics;
 pub mod time;
+pub mod turn;

@@ -106,6 +106,8 @@ pub struct EngineInfo {
     pub description: String,
     /// Hertz of every [`PcmChunk`].
     pub output_rate: u32,
+    /// The largest [`PcmChunk::overlap`]: so many samples of a chunk are held back until the next one comes.
+    pub max_overlap: usize,
     /// Whether it can speak in a voice taken from a file.
     pub clones_voices: bool,
 }

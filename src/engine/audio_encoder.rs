@@ -8,13 +8,11 @@
 //! (erf) GELU, and a final norm.
 
 use super::EngineError;
+use super::plain_linear::Linear;
 use crate::dsp::mel::{self, Mel};
 use candle_core::quantized::GgmlDType;
 use candle_core::{D, Device, Result, Tensor};
 use candle_nn::{Conv1d, Conv1dConfig, LayerNorm, Module, VarBuilder, ops};
-use linear::Linear;
-
-pub mod linear;
 
 const NORM_EPS: f64 = 1e-5;
 

@@ -20,6 +20,7 @@ pub mod gguf;
 pub mod kv_cache;
 pub mod linear;
 pub mod omni;
+pub mod plain_linear;
 pub mod sampling;
 pub mod tensor_source;
 pub mod transformer;

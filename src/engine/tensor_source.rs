@@ -55,6 +55,7 @@ impl SafetensorsSource {
         }
         // SAFETY: the files are mapped read-only; a process that truncates them while they are mapped is outside what a
         // desktop program can defend against. The weights room replaces files only by renaming, which keeps the mapping.
+        #[expect(unsafe_code, reason = "mapping a file")]
         let files = unsafe { MmapedSafetensors::multi(files) }.map_err(|e| {
             EngineError::Model(format!("cannot read {origin} as safetensors: {e}; fetch the model again"))
         })?;

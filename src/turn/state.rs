@@ -332,7 +332,8 @@ mod tests {
     #[test]
     fn what_belongs_to_an_older_reply_changes_nothing() {
         for from in PHASES {
-            for input in [Input::FirstAudio { epoch: 6 }, Input::Played { epoch: 6 }, Input::NothingHeard { epoch: 6 }] {
+            for input in [Input::FirstAudio { epoch: 6 }, Input::Played { epoch: 6 }, Input::NothingHeard { epoch: 6 }]
+            {
                 let mut turn = at(from);
                 assert_eq!((turn.step(input), turn.phase()), (vec![], from));
             }

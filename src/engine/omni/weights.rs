@@ -126,6 +126,7 @@ impl Weights {
             };
             // SAFETY: the file is mapped read-only, and model files are replaced only by renaming, which keeps the
             // mapping; a process that truncates a file in use is outside what a desktop program can defend against.
+            #[expect(unsafe_code, reason = "mapping a file")]
             let tensors = unsafe { MmapedSafetensors::new(&path) }.map_err(|e| broken(&e))?;
             for (name, view) in tensors.tensors() {
                 let dtype = DType::try_from(view.dtype()).map_err(|e| broken(&e))?;

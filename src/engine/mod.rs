@@ -129,6 +129,15 @@ pub trait Engine: Send {
     fn info(&self) -> EngineInfo;
     /// Begins a conversation.
     fn open(&mut self, setup: &SessionSetup) -> Result<Box<dyn EngineSession>, EngineError>;
+
+    /// Speaks a given text, outside of any conversation.
+    fn read_aloud(
+        &mut self,
+        text: &str,
+        setup: &SessionSetup,
+        sink: &Arc<dyn ResponseSink>,
+        cancel: &CancelToken,
+    ) -> Result<ReplyEnd, EngineError>;
 }
 
 /// One conversation with an engine. See the module's head for the order of calls.

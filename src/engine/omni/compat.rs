@@ -50,6 +50,8 @@ pub struct AnswerPieces<'a> {
     /// The ids the repetition penalty sees in the next piece besides its own.
     inputs: Vec<u32>,
     left: Vec<u32>,
+    /// The tokens of the answer that were fed.
+    fed: Vec<u32>,
     made: usize,
     limit: usize,
     over: bool,
@@ -66,7 +68,25 @@ impl<'a> AnswerPieces<'a> {
         limit: usize,
     ) -> Self {
         let logits = Some(opening.logits.clone());
-        Self { mind, dialogue, sampler, logits, inputs: prompt, left: Vec::new(), made: 0, limit, over: false }
+        Self {
+            mind,
+            dialogue,
+            sampler,
+            logits,
+            inputs: prompt,
+            left: Vec::new(),
+            fed: Vec::new(),
+            made: 0,
+            limit,
+            over: false,
+        }
+    }
+}
+
+impl AnswerPieces<'_> {
+    /// The tokens of the answer that were fed.
+    pub fn fed(&self) -> &[u32] {
+        &self.fed
     }
 }
 
@@ -85,6 +105,7 @@ impl Pieces for AnswerPieces<'_> {
                 Some(logits) => logits,
                 None => {
                     let last = new.last().or(self.inputs.last()).copied().unwrap_or_default();
+                    self.fed.push(last);
                     self.dialogue.say(self.mind, last, probe)?
                 }
             };

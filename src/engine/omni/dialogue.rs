@@ -12,6 +12,8 @@ use super::tokens::LlmTokens;
 use crate::engine::EngineError;
 use crate::engine::audio_encoder::EncoderCache;
 use crate::engine::kv_cache::KvCache;
+use crate::metrics::Stage;
+use crate::time::Micros;
 use candle_core::Tensor;
 
 /// The parts of the model that listen and think.
@@ -59,15 +61,31 @@ impl Dialogue {
         })
     }
 
+    /// A conversation of which only the system prompt has been said, which `cache` holds.
+    pub fn after(cache: KvCache) -> Self {
+        Self { cache, heard: EncoderCache::default(), before: Before::Nothing, fresh: true }
+    }
+
     pub fn mark(&self) -> Mark {
         Mark { len: self.cache.len(), heard: self.heard.clone(), before: self.before, fresh: self.fresh }
     }
 
+    /// Goes back to a `mark`, which must not be older than the last time the cache was built anew.
     pub fn back_to(&mut self, mark: &Mark) {
         self.cache.truncate(mark.len);
         self.heard = mark.heard.clone();
         self.before = mark.before;
         self.fresh = mark.fresh;
+    }
+
+    /// Goes back to a point between two turns, at the cache's position `at`.
+    pub fn back_between_turns(&mut self, at: usize, before: Before) {
+        self.back_to(&Mark { len: at, heard: EncoderCache::default(), before, fresh: true });
+    }
+
+    /// The most positions this conversation may take.
+    pub fn limit(&self) -> usize {
+        self.cache.limit()
     }
 
     /// Positions of the language model in use.
@@ -83,6 +101,7 @@ impl Dialogue {
         audio: Option<&Tensor>,
         probe: &mut dyn Probe,
     ) -> Result<Tensor, EngineError> {
+        let start = Micros::now();
         let embeds = match audio {
             None => mind.llm.embed(ids)?,
             Some(audio) => {
@@ -91,6 +110,8 @@ impl Dialogue {
             }
         };
         let hidden = mind.llm.forward(&embeds, &mut self.cache)?;
+        let stage = if ids.len() == 1 { Stage::LlmDecode } else { Stage::LlmPrefill };
+        probe.worked(stage, start, ids.len());
         probe.llm(&embeds, &hidden);
         Ok(hidden)
     }
@@ -130,7 +151,9 @@ impl Dialogue {
         pcm: &[f32],
         probe: &mut dyn Probe,
     ) -> Result<(Vec<u32>, Tensor), EngineError> {
+        let start = Micros::now();
         let audio = mind.ear.hear(pcm, &mut self.heard)?;
+        probe.worked(Stage::AudioEncode, start, pcm.len());
         let ids = self.unit_ids(mind, audio.dim(0)?)?;
         self.feed(mind, &ids, Some(&audio), probe)?;
         Ok((ids, audio))
@@ -142,17 +165,15 @@ impl Dialogue {
         mind.tokens.encode(&text)
     }
 
-    /// As [`listen`](Self::listen), for embeddings that were computed before.
-    pub fn remember(
+    /// Feeds what was said before once more.
+    pub fn repeat(
         &mut self,
         mind: &Mind,
         ids: &[u32],
         audio: Option<&Tensor>,
         probe: &mut dyn Probe,
     ) -> Result<(), EngineError> {
-        self.feed(mind, ids, audio, probe)?;
-        self.fresh = false;
-        Ok(())
+        self.feed(mind, ids, audio, probe).map(drop)
     }
 
     /// The user says more, in writing. Gives its ids.

@@ -3,6 +3,8 @@
 //! Owns nothing. Called on the engine thread, between steps; every method does nothing unless overridden.
 
 use crate::engine::kv_cache::KvCache;
+use crate::metrics::Stage;
+use crate::time::Micros;
 use candle_core::Tensor;
 
 /// What passes by in the course of a turn.
@@ -15,6 +17,8 @@ pub trait Probe {
     fn step(&mut self, _embeds: &Tensor, _mask: &Tensor, _hidden: &Tensor, _logits: &[Vec<f32>]) {}
     /// A stretch of frames is done: all frames of the segment so far, over `text` tokens.
     fn generated(&mut self, _frames: &[Vec<u32>], _text: usize) {}
+    /// A stage worked from `start` until now; `units` in the stage's own unit.
+    fn worked(&mut self, _stage: Stage, _start: Micros, _units: usize) {}
     /// Frames became a mel spectrogram `[2n, bins]` and sound.
     fn vocoded(&mut self, _frames: &[Vec<u32>], _mel: &Tensor, _sound: &[f32]) {}
 }

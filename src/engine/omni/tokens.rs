@@ -5,6 +5,7 @@
 
 use super::config::TtsConfig;
 use crate::engine::EngineError;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
@@ -50,6 +51,8 @@ pub struct LlmTokens {
     tokenizer: Tokenizer,
     /// Every special string, longest first.
     specials: Vec<String>,
+    /// Their ids.
+    silent: HashSet<u32>,
     pub turn_start: u32,
     pub turn_end: u32,
     pub text_end: u32,
@@ -74,6 +77,7 @@ impl LlmTokens {
         let id = |token: &str| special(&tokenizer, &file, token, vocab);
         let mut specials: Vec<String> =
             tokenizer.get_added_tokens_decoder().into_values().map(|t| t.content).filter(|t| !t.is_empty()).collect();
+        let silent = tokenizer.get_added_tokens_decoder().into_keys().collect();
         specials.sort_by_key(|t| std::cmp::Reverse(t.len()));
         Ok(Self {
             turn_start: id("<|im_start|>")?,
@@ -88,6 +92,7 @@ impl LlmTokens {
             speech_start: id("<|tts_bos|>")?,
             speech_end: id(SPEECH_END)?,
             specials,
+            silent,
             tokenizer,
         })
     }
@@ -117,6 +122,11 @@ impl LlmTokens {
     /// Whether `id` ends an answer.
     pub fn ends(&self, id: u32) -> bool {
         id == self.turn_end || id == self.text_end
+    }
+
+    /// Whether `id` is a special token, which has no words.
+    pub fn is_silent(&self, id: u32) -> bool {
+        self.silent.contains(&id)
     }
 
     /// How many of `ids` decode to whole characters: the rest waits for what completes it.

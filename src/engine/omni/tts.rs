@@ -21,6 +21,8 @@ use crate::engine::kv_cache::KvCache;
 use crate::engine::linear::{Linear, Placement};
 use crate::engine::tensor_source::TensorSource;
 use crate::engine::transformer::{Decoder, Mask};
+use crate::metrics::Stage;
+use crate::time::Micros;
 use candle_core::{D, DType, Device, Tensor};
 
 /// Added to the scores of hidden keys.
@@ -187,6 +189,7 @@ impl Tts {
                 self.config.audio_start()
             )));
         }
+        let start = Micros::now();
         let mut embeds = self.embed_text(ids)?;
         if let Some(slot) = ids.iter().position(|id| *id == self.config.speaker_token) {
             let Some(speaker) = speaker else {
@@ -198,6 +201,7 @@ impl Tts {
         }
         self.decoder.forward(&embeds, at, &mut state.cache, Mask::Causal)?;
         state.written = state.written.max(at + ids.len());
+        probe.worked(Stage::TtsPrefill, start, ids.len());
         probe.text(ids, at, speaker.filter(|_| ids.contains(&self.config.speaker_token)), &state.cache);
         Ok(())
     }
@@ -261,6 +265,7 @@ impl Tts {
         chooser: &mut dyn ChooseCodes,
         probe: &mut dyn Probe,
     ) -> Result<Step, EngineError> {
+        let start = Micros::now();
         let past = state.cache.len();
         let embeds = match state.frames.last() {
             None => self.embed_text(&[self.config.audio_bos_token])?,
@@ -275,6 +280,7 @@ impl Tts {
                 "the speech model computed a value that is not a number: its files are damaged, or the precision is too small; choose f32 or pull the model again".into(),
             ));
         }
+        probe.worked(Stage::TtsDecode, start, 1);
         probe.step(&embeds, &mask, &hidden, &logits);
         self.filter.apply(&mut logits, &state.frames, ban_end);
         let frame = chooser.choose(&logits, in_call);

@@ -10,6 +10,8 @@ use super::probe::Probe;
 use super::vocos::Vocos;
 use super::weights::Weights;
 use crate::engine::EngineError;
+use crate::metrics::Stage;
+use crate::time::Micros;
 use candle_core::{Device, Tensor};
 
 /// Frames at the end of a chunk that are decoded again with what follows them (85 ms).
@@ -47,8 +49,10 @@ impl Vocoder {
 
     /// The mel spectrogram `[2n, bins]` and the sound of `frames`, decoded together.
     pub fn decode(&mut self, frames: &[Vec<u32>], probe: &mut dyn Probe) -> Result<(Tensor, Vec<f32>), EngineError> {
+        let start = Micros::now();
         let mel = self.dvae.decode(frames)?;
         let sound = self.vocos.decode(&mel)?;
+        probe.worked(Stage::Vocoder, start, sound.len());
         probe.vocoded(frames, &mel, &sound);
         Ok((mel, sound))
     }

@@ -4,7 +4,7 @@ use crate::golden::Golden;
 use crate::table::Table;
 use antiphon::engine::CancelToken;
 use antiphon::engine::kv_cache::KvCache;
-use antiphon::engine::omni::codes::ChooseCodes;
+use antiphon::engine::omni::codes::{ChooseCodes, Moment};
 use antiphon::engine::omni::compat::{AnswerPieces, CompatSpeech, Pieces};
 use antiphon::engine::omni::dialogue::Dialogue;
 use antiphon::engine::omni::load::Omni;
@@ -84,7 +84,7 @@ impl ChooseCodes for Forced {
         self.made = 0;
     }
 
-    fn choose(&mut self, logits: &[Vec<f32>], in_call: usize) -> Vec<u32> {
+    fn choose(&mut self, logits: &[Vec<f32>], at: Moment) -> Vec<u32> {
         self.made += 1;
         let mut frame: Vec<u32> = logits
             .iter()
@@ -94,7 +94,7 @@ impl ChooseCodes for Forced {
                 codes.iter().position(|&l| l == best).unwrap_or(0) as u32
             })
             .collect();
-        if self.made > self.frames && in_call >= 10 {
+        if self.made > self.frames && at.in_call >= 10 {
             frame[0] = logits[0].len() as u32 - 1;
         }
         frame

@@ -96,13 +96,22 @@ pub fn keep_top_k(row: &mut [f32], top_k: usize) {
     }
 }
 
+/// When codes are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Frames of the current stretch of generation so far.
+    pub in_call: usize,
+    /// Whether the end code may be chosen.
+    pub may_end: bool,
+}
+
 /// Draws codes from filtered logits.
 pub trait ChooseCodes {
     /// The speech model's text begins anew: the next frame is the first of a segment.
     fn segment(&mut self) {}
 
-    /// One code per codebook. `in_call` counts the frames of the current stretch of generation, from 0.
-    fn choose(&mut self, logits: &[Vec<f32>], in_call: usize) -> Vec<u32>;
+    /// One code per codebook.
+    fn choose(&mut self, logits: &[Vec<f32>], at: Moment) -> Vec<u32>;
 }
 
 /// Draws at random, each codebook for itself.
@@ -116,7 +125,7 @@ impl RandomCodes {
 }
 
 impl ChooseCodes for RandomCodes {
-    fn choose(&mut self, logits: &[Vec<f32>], _: usize) -> Vec<u32> {
+    fn choose(&mut self, logits: &[Vec<f32>], _: Moment) -> Vec<u32> {
         logits.iter().map(|row| draw(row, self.0.random::<f64>())).collect()
     }
 }

@@ -26,7 +26,9 @@ pub mod load;
 pub mod memory;
 pub mod meter;
 pub mod probe;
+
 pub mod prompt;
+pub mod random_checkpoint;
 pub mod session;
 pub mod speech;
 pub mod tokens;
@@ -35,6 +37,9 @@ pub mod vocoder;
 pub mod vocos;
 pub mod weights;
 pub mod words;
+
+#[cfg(test)]
+mod tests;
 
 use super::kv_cache::KvCache;
 use super::{
@@ -89,7 +94,7 @@ impl OmniEngine {
         let omni = Omni::load(dir, &options, progress)?;
         let kind = options.quantize.map_or(options.dtype.name(), load::Quantization::name);
         let speech = options.quantize_speech.map_or("f32", load::Quantization::name);
-        let overlap = if options.compat { 0 } else { vocoder::HELD_BACK * omni.mouth.vocoder.frame_samples() };
+        let overlap = if options.compat { 0 } else { vocoder::FADE };
         Ok(Self {
             description: format!("MiniCPM-o 2.6, language {kind}, speech {speech}"),
             model: Arc::new(Mutex::new(omni)),

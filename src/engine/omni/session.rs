@@ -57,16 +57,16 @@ struct Given {
 
 /// One conversation.
 pub struct OmniSession {
-    model: Shared,
+    pub(super) model: Shared,
     options: OmniOptions,
-    dialogue: Dialogue,
+    pub(super) dialogue: Dialogue,
     memory: Memory,
     /// The voice's embedding.
     speaker: Tensor,
     sampler: Sampler,
     codes: RandomCodes,
     /// Sound that is not a whole second yet.
-    pending: Vec<f32>,
+    pub(super) pending: Vec<f32>,
     /// What the turn began after, while there is one.
     turn: Option<Before>,
     ahead: Option<Ahead>,

@@ -13,7 +13,7 @@ use super::codes::ChooseCodes;
 use super::compat::Mouth;
 use super::probe::Probe;
 use super::tts::{FEWEST_FRAMES, SpeechState, Step, TextSight};
-use super::vocoder::SoundStream;
+use super::vocoder::{HELD_BACK, SoundStream};
 use super::words::{Ends, Unit};
 use crate::engine::EngineError;
 use candle_core::Tensor;
@@ -122,9 +122,9 @@ impl Speech {
         self.frames
     }
 
-    /// Frames that have not become sound yet.
+    /// Frames that could become sound now.
     pub fn unheard(&self) -> usize {
-        self.stream.waiting()
+        self.stream.waiting().saturating_sub(HELD_BACK)
     }
 
     /// How many more tokens are known than the next frame needs.
@@ -219,16 +219,17 @@ impl Speech {
             }
         }
         let over = self.complete && self.segment.is_none() && self.waiting.is_empty();
-        let wanted = if self.sounded { CHUNK } else { FIRST_CHUNK };
+        let wanted = if self.sounded { CHUNK + HELD_BACK } else { FIRST_CHUNK };
         if self.stream.waiting() == 0 || !over && self.stream.waiting() < wanted {
             return Ok(None);
         }
         self.flush(mouth, probe).map(Some)
     }
 
-    /// Makes sound of all frames that wait.
+    /// Makes sound of the frames that wait, as far as they may sound.
     pub fn flush(&mut self, mouth: &mut Mouth, probe: &mut dyn Probe) -> Result<Sound, EngineError> {
-        let (samples, overlap) = self.stream.flush(&mut mouth.vocoder, probe)?;
+        let over = self.complete && self.segment.is_none() && self.waiting.is_empty();
+        let (samples, overlap) = self.stream.flush(&mut mouth.vocoder, over, probe)?;
         self.sounded = true;
         Ok(Sound { samples, overlap, text_end: self.text_end() })
     }

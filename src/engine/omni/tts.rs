@@ -12,7 +12,7 @@
 //! text as its position allows (10 tokens for every started 50 positions).
 //! Invariant: a state holds one frame for every slot from `[Ptts]` on.
 
-use super::codes::{ChooseCodes, CodeFilter};
+use super::codes::{ChooseCodes, CodeFilter, Moment};
 use super::config::TtsConfig;
 use super::probe::Probe;
 use super::weights::{Reported, Weights};
@@ -283,7 +283,7 @@ impl Tts {
         probe.worked(Stage::TtsDecode, start, 1);
         probe.step(&embeds, &mask, &hidden, &logits);
         self.filter.apply(&mut logits, &state.frames, ban_end);
-        let frame = chooser.choose(&logits, in_call);
+        let frame = chooser.choose(&logits, Moment { in_call, may_end: !ban_end });
         if frame.contains(&self.config.end_code()) {
             return Ok(Step::End);
         }

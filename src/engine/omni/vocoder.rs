@@ -1,9 +1,8 @@
 //! Audio frames to sound: DVAE and Vocos together, whole or as a stream.
 //!
-//! Lives on the engine thread. A stretch of frames decodes best with frames on both its sides; [`SoundStream`] gives
-//! each new stretch what it has heard before on its left, and decodes the last four frames of a chunk again, with the
-//! next ones on their right, for the listener to fade over to. Invariant: joined by their overlaps, the chunks of a
-//! stream are as long as all frames decoded at once.
+//! Lives on the engine thread. A stretch of frames decodes well only with frames on both its sides; [`SoundStream`] gives
+//! each stretch what has sounded on its left, and holds back the last four frames until the next ones are on their
+//! right. Invariant: joined by their overlaps, the chunks of a stream are as long as all frames decoded at once.
 
 use super::dvae::Dvae;
 use super::probe::Probe;
@@ -14,10 +13,13 @@ use crate::metrics::Stage;
 use crate::time::Micros;
 use candle_core::{Device, Tensor};
 
-/// Frames at the end of a chunk that are decoded again with what follows them (85 ms).
+/// Frames that are held back until what follows them is known (85 ms).
 pub const HELD_BACK: usize = 4;
-/// Frames on the left of a stretch that are decoded with it, beyond those held back.
+/// Frames on the left of a stretch that are decoded with it.
 const CONTEXT: usize = 20;
+/// Samples over which one chunk fades into the next (11 ms): both were decoded with sound on either side, and differ
+/// by little.
+pub const FADE: usize = 256;
 
 /// DVAE and Vocos.
 pub struct Vocoder {
@@ -77,25 +79,34 @@ impl SoundStream {
         self.frames.push(frame);
     }
 
-    /// How many frames wait to be decoded.
+    /// How many frames have not sounded, those held back included.
     pub fn waiting(&self) -> usize {
         self.frames.len() - self.sounded
     }
 
-    /// Decodes what waits: the sound, and how many of its first samples overlap the last ones of the chunk before.
-    /// Empty when nothing waits.
-    pub fn flush(&mut self, vocoder: &mut Vocoder, probe: &mut dyn Probe) -> Result<(Vec<f32>, usize), EngineError> {
-        if self.waiting() == 0 {
+    /// The sound of what waits, but for the frames that are held back (none when this is the `last`), and how many of
+    /// its first samples overlap the last ones of the chunk before. Empty when nothing can sound yet.
+    pub fn flush(
+        &mut self,
+        vocoder: &mut Vocoder,
+        last: bool,
+        probe: &mut dyn Probe,
+    ) -> Result<(Vec<f32>, usize), EngineError> {
+        let end = if last { self.frames.len() } else { self.frames.len().saturating_sub(HELD_BACK) };
+        if end <= self.sounded {
             return Ok((Vec::new(), 0));
         }
-        let again = self.sounded.min(HELD_BACK);
-        let left = self.sounded - again;
-        let context = left.min(CONTEXT);
-        let (_, sound) = vocoder.decode(&self.frames[left - context..], probe)?;
         let per_frame = vocoder.frame_samples();
-        self.frames.drain(..left - context);
-        self.sounded = self.frames.len();
-        Ok((sound[context * per_frame..].to_vec(), again * per_frame))
+        let context = self.sounded.min(CONTEXT);
+        let overlap = FADE.min(context * per_frame);
+        let left = self.sounded - context;
+        let (_, sound) = vocoder.decode(&self.frames[left..], probe)?;
+        let samples = sound[context * per_frame - overlap..(end - left) * per_frame].to_vec();
+        self.sounded = end;
+        let forget = end.saturating_sub(CONTEXT);
+        self.frames.drain(..forget);
+        self.sounded -= forget;
+        Ok((samples, overlap))
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`dsp`]: arithmetic on samples that several rooms share; no state beyond a filter's own
 //! - [`turn`]: whose turn is it; pure, time is an argument
 //! - [`engine`]: what answers; the only room that names `candle`
+//! - [`voice`]: voices to speak in, taken from recordings
 //! - [`session`]: one conversation: owns the turn, the epoch and the history
 //! - [`metrics`]: what every stage reports, and how it is shown
 //! - [`weights`]: the catalog of models and how they get here
@@ -23,4 +24,5 @@ pub mod session;
 pub mod settings;
 pub mod time;
 pub mod turn;
+pub mod voice;
 pub mod weights;

@@ -2,19 +2,22 @@
 
 use super::Failure;
 use crate::engine::cascade::{CascadeEngine, CascadeOptions, CascadePaths};
+use crate::engine::omni::{Compute, OmniEngine, OmniOptions, Precision, Quantization};
 use crate::engine::scripted::{Script, ScriptedEngine};
 use crate::engine::{Engine, EngineError};
 use crate::session::{EndOfTurnModel, EngineLoader};
 use crate::turn::smart_turn::SmartTurn;
 use crate::weights::{Catalog, Role, Store};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The engines there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum EngineKind {
     /// Whisper, a small language model and Piper: runs on any laptop
     Cascade,
+    /// MiniCPM-o 2.6: hears and speaks itself, in a voice from a file (`--model`, `--voice`); wants a GPU
+    Omni,
     /// Plays a written script (`--script`): for tests and demonstrations
     Scripted,
 }
@@ -28,6 +31,21 @@ pub struct EngineArgs {
     /// The language model: a catalog id (see `antiphon models list`) or any GGUF file of the Qwen2 or Llama family
     #[arg(long, global = true, value_name = "ID|FILE")]
     pub llm: Option<String>,
+    /// The folder of a MiniCPM-o 2.6 checkpoint, for the omni engine
+    #[arg(long, global = true, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Speak in the voice of this recording (5 to 15 s of one speaker); omni only
+    #[arg(long, global = true, value_name = "FILE")]
+    pub voice: Option<PathBuf>,
+    /// Where the omni engine computes: cpu, cuda, cuda:N or metal
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
+    pub device: Compute,
+    /// Precision of the omni engine: f32, f16 or bf16 (a CPU always computes in f32)
+    #[arg(long, global = true, value_name = "KIND", default_value = "f32")]
+    pub dtype: Precision,
+    /// Make the omni engine's language model smaller while it loads: q8_0 or q4_k
+    #[arg(long, global = true, value_name = "KIND")]
+    pub quantize: Option<Quantization>,
     /// The script of the scripted engine (JSON; without one it plays a short demonstration)
     #[arg(long, global = true, value_name = "FILE")]
     pub script: Option<PathBuf>,
@@ -45,6 +63,8 @@ pub struct EngineChoice {
     pub kind: EngineKind,
     pub llm: Option<String>,
     pub script: Option<PathBuf>,
+    pub model: Option<PathBuf>,
+    pub omni: OmniOptions,
     pub store: Store,
 }
 
@@ -53,7 +73,18 @@ impl EngineChoice {
     pub fn check(&self) -> Result<(), Failure> {
         match self.kind {
             EngineKind::Cascade => cascade_paths(&self.store, self.llm.as_deref()).map(drop),
+            EngineKind::Omni => self.model_dir().map(drop),
             EngineKind::Scripted => self.read_script().map(drop),
+        }
+    }
+
+    fn model_dir(&self) -> Result<&Path, Failure> {
+        match &self.model {
+            Some(dir) if dir.is_dir() => Ok(dir),
+            Some(dir) => Err(Failure::missing(format!("{}: no such folder: check --model", dir.display()))),
+            None => Err(Failure::missing(
+                "the omni engine needs its weights: download openbmb/MiniCPM-o-2_6 and give its folder with --model DIR",
+            )),
         }
     }
 
@@ -73,6 +104,10 @@ impl EngineChoice {
                 EngineKind::Cascade => {
                     let paths = cascade_paths(&choice.store, choice.llm.as_deref()).map_err(model)?;
                     Box::new(CascadeEngine::load(&paths, &CascadeOptions::default(), progress)?) as Box<dyn Engine>
+                }
+                EngineKind::Omni => {
+                    let dir = choice.model_dir().map_err(model)?;
+                    Box::new(OmniEngine::load(dir, choice.omni.clone(), progress)?)
                 }
                 EngineKind::Scripted => Box::new(ScriptedEngine::new(choice.read_script().map_err(model)?)),
             })

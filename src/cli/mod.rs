@@ -13,8 +13,10 @@ pub mod say;
 pub mod table;
 pub mod window;
 
+use crate::engine::omni::OmniOptions;
 use crate::engine::{CancelToken, SessionSetup};
 use crate::settings::{self, Settings};
+use crate::voice;
 use crate::weights::Store;
 use clap::{Parser, Subcommand};
 use engines::{EngineArgs, EngineChoice, EngineKind};
@@ -208,11 +210,19 @@ fn open(cli: Cli) -> Outcome {
         kind: engine_kind(&cli, &settings),
         llm: cli.engine.llm.clone().or_else(|| settings.llm.clone()),
         script: cli.engine.script.clone(),
+        model: cli.engine.model.clone(),
+        omni: OmniOptions {
+            device: cli.engine.device,
+            dtype: cli.engine.dtype,
+            quantize: cli.engine.quantize,
+            ..OmniOptions::default()
+        },
         store: store.clone(),
     };
+    let voice = cli.engine.voice.as_deref().map(voice::load).transpose().map_err(Failure::bad_input)?;
     let setup = SessionSetup {
         system_prompt: cli.engine.persona.clone().unwrap_or_else(|| settings.system_prompt.clone()),
-        reference_voice: None,
+        reference_voice: voice,
         seed: cli.engine.seed,
     };
     match cli.command {

@@ -8,10 +8,10 @@
 //! (erf) GELU, and a final norm.
 
 use super::EngineError;
-use super::plain_linear::Linear;
+use super::linear::Linear;
 use crate::dsp::mel::{self, Mel};
 use candle_core::quantized::GgmlDType;
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{D, Device, Tensor};
 use candle_nn::{Conv1d, Conv1dConfig, LayerNorm, Module, VarBuilder, ops};
 
 const NORM_EPS: f64 = 1e-5;
@@ -85,25 +85,21 @@ impl EncoderCache {
 impl AudioEncoder {
     /// Loads the encoder whose tensors start at `vb`'s prefix. `quantise` makes the linear layers smaller and, on a
     /// CPU, quicker; `None` keeps them as `vb` gives them.
-    pub fn load(
-        config: AudioEncoderConfig,
-        vb: &VarBuilder,
-        quantise: Option<GgmlDType>,
-    ) -> std::result::Result<Self, EngineError> {
+    pub fn load(config: AudioEncoderConfig, vb: &VarBuilder, quantise: Option<GgmlDType>) -> Result<Self, EngineError> {
         Self::read(config, vb, quantise).map_err(|e| {
             EngineError::Model(format!("the audio encoder's weights do not fit; pull the model again ({e})"))
         })
     }
 
-    fn read(config: AudioEncoderConfig, vb: &VarBuilder, quantise: Option<GgmlDType>) -> Result<Self> {
+    fn read(config: AudioEncoderConfig, vb: &VarBuilder, quantise: Option<GgmlDType>) -> Result<Self, EngineError> {
         let AudioEncoderConfig { width, layers, heads, ffn, max_positions } = config;
         if heads == 0 || width % heads != 0 {
-            candle_core::bail!("a width of {width} does not divide into {heads} heads");
+            return Err(EngineError::Model(format!("a width of {width} does not divide into {heads} heads")));
         }
-        let layer = |i: usize| -> Result<Layer> {
+        let layer = |i: usize| -> Result<Layer, EngineError> {
             let vb = vb.pp(format!("layers.{i}"));
             let attention = vb.pp("self_attn");
-            let square = |name: &str, bias| Linear::load(&attention.pp(name), width, width, bias, quantise);
+            let square = |name: &str, bias| Linear::read(&attention.pp(name), width, width, bias, quantise);
             Ok(Layer {
                 attention_norm: layer_norm(&vb.pp("self_attn_layer_norm"), width)?,
                 query: square("q_proj", true)?,
@@ -111,8 +107,8 @@ impl AudioEncoder {
                 value: square("v_proj", true)?,
                 out: square("out_proj", true)?,
                 ffn_norm: layer_norm(&vb.pp("final_layer_norm"), width)?,
-                fc1: Linear::load(&vb.pp("fc1"), width, ffn, true, quantise)?,
-                fc2: Linear::load(&vb.pp("fc2"), ffn, width, true, quantise)?,
+                fc1: Linear::read(&vb.pp("fc1"), width, ffn, true, quantise)?,
+                fc2: Linear::read(&vb.pp("fc2"), ffn, width, true, quantise)?,
             })
         };
         Ok(Self {
@@ -120,7 +116,7 @@ impl AudioEncoder {
             conv1: conv(&vb.pp("conv1"), mel::BINS, width, 1)?,
             conv2: conv(&vb.pp("conv2"), width, width, 2)?,
             positions: vb.get((max_positions, width), "embed_positions.weight")?,
-            layers: (0..layers).map(layer).collect::<Result<_>>()?,
+            layers: (0..layers).map(layer).collect::<Result<_, EngineError>>()?,
             norm: layer_norm(&vb.pp("layer_norm"), width)?,
         })
     }
@@ -136,13 +132,13 @@ impl AudioEncoder {
 
     /// Encodes a whole stretch of sound, every position seeing every other: `[positions, width]`. The stretch may be
     /// shorter than the 30 s of training: positions 0.. are used, and the work shrinks with it.
-    pub fn forward(&self, mel: &Mel) -> Result<Tensor> {
+    pub fn forward(&self, mel: &Mel) -> Result<Tensor, EngineError> {
         self.layers_over(self.embed(mel, 0)?, None, None)
     }
 
     /// As [`forward`](Self::forward), but a position sees only what was heard up to the end of its own block of
     /// `block` positions (50: one second), as MiniCPM-o was trained to hear.
-    pub fn forward_in_blocks(&self, mel: &Mel, block: usize) -> Result<Tensor> {
+    pub fn forward_in_blocks(&self, mel: &Mel, block: usize) -> Result<Tensor, EngineError> {
         let x = self.embed(mel, 0)?;
         let n = x.dim(0)?;
         let mask: Vec<f32> = (0..n)
@@ -158,7 +154,7 @@ impl AudioEncoder {
     /// Encodes the next chunk of a stream: `[positions of this chunk, width]`. Each position sees everything in the
     /// cache and the whole chunk. When the chunk would reach the last position there is an embedding for, the stream
     /// starts afresh (as upstream does after 30 s).
-    pub fn forward_streaming(&self, mel: &Mel, cache: &mut EncoderCache) -> Result<Tensor> {
+    pub fn forward_streaming(&self, mel: &Mel, cache: &mut EncoderCache) -> Result<Tensor, EngineError> {
         if cache.len + Self::positions_of(mel.frames) >= self.config.max_positions {
             cache.clear();
         }
@@ -167,27 +163,27 @@ impl AudioEncoder {
     }
 
     /// The two convolutions alone: `[width, positions]`, before the position embeddings.
-    fn convolve(&self, mel: &Mel) -> Result<Tensor> {
+    pub fn convolve(&self, mel: &Mel) -> Result<Tensor, EngineError> {
         if mel.frames == 0 {
-            candle_core::bail!("there is no sound to encode");
+            return Err(EngineError::Unsupported("there is no sound to encode".into()));
         }
         let device: &Device = self.positions.device();
         let x = Tensor::from_slice(&mel.data, (1, mel::BINS, mel.frames), device)?.to_dtype(self.positions.dtype())?;
         let x = self.conv1.forward(&x)?.gelu_erf()?;
-        self.conv2.forward(&x)?.gelu_erf()?.squeeze(0)
+        Ok(self.conv2.forward(&x)?.gelu_erf()?.squeeze(0)?)
     }
 
     /// `[positions, width]`: convolutions and position embeddings from `first` on.
-    fn embed(&self, mel: &Mel, first: usize) -> Result<Tensor> {
+    fn embed(&self, mel: &Mel, first: usize) -> Result<Tensor, EngineError> {
         let x = self.convolve(mel)?.t()?.contiguous()?;
         let n = x.dim(0)?;
         if first + n > self.config.max_positions {
-            candle_core::bail!(
+            return Err(EngineError::Unsupported(format!(
                 "{n} positions after {first} are more than the {} this encoder has; give it shorter sound",
                 self.config.max_positions
-            );
+            )));
         }
-        x + self.positions.narrow(0, first, n)?
+        Ok((x + self.positions.narrow(0, first, n)?)?)
     }
 
     fn layers_over(
@@ -195,7 +191,7 @@ impl AudioEncoder {
         mut x: Tensor,
         mask: Option<&Tensor>,
         mut cache: Option<&mut EncoderCache>,
-    ) -> Result<Tensor> {
+    ) -> Result<Tensor, EngineError> {
         let new = x.dim(0)?;
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x, self.config.heads, mask, i, cache.as_deref_mut())?;
@@ -203,7 +199,7 @@ impl AudioEncoder {
         if let Some(cache) = cache {
             cache.len += new;
         }
-        self.norm.forward(&x)
+        Ok(self.norm.forward(&x)?)
     }
 }
 
@@ -215,7 +211,7 @@ impl Layer {
         mask: Option<&Tensor>,
         index: usize,
         cache: Option<&mut EncoderCache>,
-    ) -> Result<Tensor> {
+    ) -> Result<Tensor, EngineError> {
         let (n, width) = x.dims2()?;
         let split = |t: Tensor| t.reshape((n, heads, width / heads))?.transpose(0, 1)?.contiguous();
         let h = self.attention_norm.forward(x)?;
@@ -239,17 +235,17 @@ impl Layer {
         let heard = ops::softmax_last_dim(&scores)?.matmul(&v)?;
         let x = (x + self.out.forward(&heard.transpose(0, 1)?.reshape((n, width))?)?)?;
         let h = self.fc1.forward(&self.ffn_norm.forward(&x)?)?.gelu_erf()?;
-        x + self.fc2.forward(&h)?
+        Ok((x + self.fc2.forward(&h)?)?)
     }
 }
 
-fn conv(vb: &VarBuilder, input: usize, output: usize, stride: usize) -> Result<Conv1d> {
+fn conv(vb: &VarBuilder, input: usize, output: usize, stride: usize) -> Result<Conv1d, EngineError> {
     let weight = vb.get((output, input, 3), "weight")?;
     let bias = vb.get(output, "bias")?;
     Ok(Conv1d::new(weight, Some(bias), Conv1dConfig { padding: 1, stride, ..Default::default() }))
 }
 
-fn layer_norm(vb: &VarBuilder, width: usize) -> Result<LayerNorm> {
+fn layer_norm(vb: &VarBuilder, width: usize) -> Result<LayerNorm, EngineError> {
     Ok(LayerNorm::new(vb.get(width, "weight")?, vb.get(width, "bias")?, NORM_EPS))
 }
 

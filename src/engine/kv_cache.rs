@@ -147,6 +147,11 @@ impl KvCache {
         Ok((slots.k.narrow(1, 0, end)?, slots.v.narrow(1, 0, end)?))
     }
 
+    /// How many layers there are.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
     /// The keys and values of `layer` in use, each `[kv_heads, len, head_dim]`.
     pub fn layer(&self, layer: usize) -> Result<(Tensor, Tensor), EngineError> {
         let l = self

@@ -9,6 +9,7 @@ use super::EngineError;
 use super::tensor_source::TensorSource;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -116,6 +117,27 @@ impl Linear {
             Weight::Dense(w) => w.dim(0)?,
             Weight::Quantised(w) => w.shape().dims2()?.0,
         })
+    }
+
+    /// A dense layer, or one quantised here, from `weight` `[out, in]` and `bias` `[out]`.
+    pub fn new(weight: &Tensor, bias: Option<Tensor>, quantize: Option<GgmlDType>) -> Result<Self, EngineError> {
+        match quantize {
+            Some(kind) => Self::quantised(Arc::new(QTensor::quantize(weight, kind)?), bias, weight.dtype()),
+            None => Ok(Self::dense(weight.clone(), bias)),
+        }
+    }
+
+    /// Reads the tensors `weight` and, when `bias`, `bias` at `vb`.
+    pub fn read(
+        vb: &VarBuilder,
+        inputs: usize,
+        outputs: usize,
+        bias: bool,
+        quantize: Option<GgmlDType>,
+    ) -> Result<Self, EngineError> {
+        let weight = vb.get((outputs, inputs), "weight")?;
+        let bias = if bias { Some(vb.get(outputs, "bias")?) } else { None };
+        Self::new(&weight, bias, quantize)
     }
 
     /// `x` `[n, in]` to `[n, out]`.

@@ -20,7 +20,7 @@ pub mod cascade;
 pub mod gguf;
 pub mod kv_cache;
 pub mod linear;
-pub mod plain_linear;
+pub mod omni;
 pub mod requantize;
 pub mod sampling;
 pub mod scripted;

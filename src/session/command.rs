@@ -50,6 +50,8 @@ pub enum Command {
     SetEagerness(Eagerness),
     /// Fetch the models with these catalog ids, in this order.
     PullModels(Vec<String>),
+    /// Take missing models from a folder that the user is asked for, for machines without network.
+    ImportModels,
     /// Stop fetching. What has arrived is kept, and continued by the next pull.
     CancelPull,
     /// Load the engine, or load it again (another model was chosen, a file was repaired).

@@ -5,8 +5,14 @@ use super::command::Command;
 use super::event::{Event, EventSink, ModelState, ModelStatus, PullProgress, PullState, Severity};
 use super::inbox::Inbox;
 use crate::engine::CancelToken;
+use crate::time::Micros;
 use crate::weights::{Catalog, FileState, Model, Progress, PullOptions, Source, Store, WeightsError, pull};
+use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+/// A dialog that is gone sooner than this was never there (26 ms where neither portal nor zenity exists).
+const NO_DIALOG: Duration = Duration::from_millis(150);
 
 /// The errand boy.
 pub struct Errands {
@@ -42,14 +48,45 @@ impl Errands {
         self.cancel.cancel();
     }
 
+    /// Asks for a folder and takes the starter models from it that are not here yet.
+    pub fn import(&mut self) {
+        let (events, inbox) = (self.events.clone(), self.inbox.clone());
+        let dialog = rfd::AsyncFileDialog::new().set_title("Folder with downloaded models");
+        self.runtime.spawn(async move {
+            let asked = Micros::now();
+            match dialog.pick_folder().await {
+                // The session is gone only when the program ends.
+                Some(folder) => drop(inbox.send(Inbox::Folder(folder.path().to_owned()))),
+                // Nobody closes a dialog this fast: there was none to close.
+                None if Micros::now().since(asked) < NO_DIALOG => {
+                    let what = "this desktop has no file dialog".to_owned();
+                    let remedy = "Use `antiphon models pull --from FOLDER` in a terminal.".to_owned();
+                    events.send(Event::Problem { what, remedy, severity: Severity::Warning });
+                }
+                None => {}
+            }
+        });
+    }
+
     /// Fetches these models one after the other, then has the engine loaded.
     pub fn pull(&mut self, ids: Vec<String>) {
+        self.fetch(ids, PullOptions::default());
+    }
+
+    /// Takes what is missing of the starter models from a folder.
+    pub fn pull_from(&mut self, folder: PathBuf) {
+        let Ok(catalog) = Catalog::built_in() else { return };
+        let missing = catalog.starter().into_iter().filter(|m| !self.store.is_ready(m)).map(|m| m.id.clone());
+        self.fetch(missing.collect(), PullOptions { from: Some(folder), ..PullOptions::default() });
+    }
+
+    fn fetch(&mut self, ids: Vec<String>, options: PullOptions) {
         self.cancel.cancel();
         self.cancel = CancelToken::default();
         let (store, events, inbox, cancel) =
             (self.store.clone(), self.events.clone(), self.inbox.clone(), self.cancel.clone());
         self.runtime.spawn(async move {
-            let outcome = fetch(&store, &ids, &events, &cancel).await;
+            let outcome = fetch(&store, &ids, &options, &events, &cancel).await;
             report_models(&store, &events);
             if let Err(error) = outcome {
                 let remedy = "Try again: what has arrived is kept.".to_owned();
@@ -62,7 +99,13 @@ impl Errands {
     }
 }
 
-async fn fetch(store: &Store, ids: &[String], events: &EventSink, cancel: &CancelToken) -> Result<(), WeightsError> {
+async fn fetch(
+    store: &Store,
+    ids: &[String],
+    options: &PullOptions,
+    events: &EventSink,
+    cancel: &CancelToken,
+) -> Result<(), WeightsError> {
     let catalog = Catalog::built_in()?;
     let models = ids.iter().map(|id| catalog.model(id)).collect::<Result<Vec<&Model>, _>>()?;
     let total: u64 = models.iter().map(|m| m.download_size()).sum();
@@ -80,7 +123,7 @@ async fn fetch(store: &Store, ids: &[String], events: &EventSink, cancel: &Cance
             let earlier: u64 = model.files.iter().take_while(|f| f.name != p.file).map(|f| f.size).sum();
             tell(state, before + earlier + p.done_bytes.min(p.total_bytes), p.bytes_per_second);
         };
-        let outcome = pull(store, &[model], &PullOptions::default(), &mut report, cancel).await;
+        let outcome = pull(store, &[model], options, &mut report, cancel).await;
         before += model.download_size();
         match outcome {
             Ok(()) => tell(PullState::Done, before, 0.0),

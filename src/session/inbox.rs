@@ -5,6 +5,7 @@ use crate::audio::{AudioError, Card};
 use crate::engine::{EngineInfo, ReplyEnd};
 use crate::metrics::StageMark;
 use crate::time::Micros;
+use std::path::PathBuf;
 
 /// A message to the session thread.
 pub enum Inbox {
@@ -12,6 +13,8 @@ pub enum Inbox {
     Ear(EarEvent),
     Engine(EngineEvent),
     Mouth(MouthEvent),
+    /// The folder with models that the user chose.
+    Folder(PathBuf),
     /// A card that was looked for in the background was opened, or was not.
     Card(Box<Result<Card, AudioError>>),
 }

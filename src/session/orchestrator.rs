@@ -130,6 +130,7 @@ impl Orchestrator {
             Inbox::Ear(event) => self.ear(event),
             Inbox::Engine(event) => self.engine(event),
             Inbox::Mouth(event) => self.mouth(event),
+            Inbox::Folder(folder) => self.errands.pull_from(folder),
             Inbox::Card(opened) => match self.cards.opened(*opened, &self.wires) {
                 Ok(()) => self.step(Input::CardBack),
                 Err(Some(error)) => {
@@ -179,6 +180,7 @@ impl Orchestrator {
             Command::SetMuted(muted) => self.muted = muted,
             Command::SetEagerness(eagerness) => self.to_ear(EarJob::Eagerness(eagerness)),
             Command::PullModels(ids) => self.errands.pull(ids),
+            Command::ImportModels => self.errands.import(),
             Command::CancelPull => self.errands.cancel(),
             Command::ReloadEngine | Command::RetryAfterFault => {
                 if self.engine.is_none() || self.turn.phase() == Phase::Faulted {

@@ -10,6 +10,7 @@ use eframe::egui::{
 };
 
 pub const CANCEL: &str = "Cancel";
+pub const IMPORT: &str = "Take from a folder…";
 pub const GET_ALL: &str = "Get what is missing";
 
 /// Draws the engine's state, the pull, and the list.
@@ -23,6 +24,9 @@ pub fn show(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
         let label = format!("{GET_ALL} ({})", human_bytes(bytes));
         if ui.button(label).clicked() {
             commands.push(Command::PullModels(missing));
+        }
+        if ui.button(IMPORT).on_hover_text("For machines without network").clicked() {
+            commands.push(Command::ImportModels);
         }
     }
     for model in &view.models {

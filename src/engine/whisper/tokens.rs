@@ -1,6 +1,9 @@
 //! Whisper's vocabulary: the special tokens by name, what must never be written, and ids to text. Immutable.
 
 use crate::engine::EngineError;
+use candle_transformers::models::whisper::{
+    EOT_TOKEN, NO_SPEECH_TOKENS, NO_TIMESTAMPS_TOKEN, SOT_TOKEN, TRANSCRIBE_TOKEN, TRANSLATE_TOKEN,
+};
 use std::collections::BTreeSet;
 use std::path::Path;
 use tokenizers::Tokenizer;
@@ -29,18 +32,18 @@ impl Tokens {
             let found = names.iter().find_map(|n| tokenizer.token_to_id(n));
             found.ok_or_else(|| broken(format!("there is no token {}", names.join(" or "))))
         };
-        let start = id(&["<|startoftranscript|>"])?;
-        let task = id(&["<|translate|>"])?;
+        let start = id(&[SOT_TOKEN])?;
+        let task = id(&[TRANSLATE_TOKEN])?;
         let is_language = |i: &u32| {
             let name = tokenizer.id_to_token(*i).unwrap_or_default();
             name.strip_prefix("<|").and_then(|n| n.strip_suffix("|>")).is_some_and(|n| (2..=3).contains(&n.len()))
         };
         Ok(Self {
             start,
-            end: id(&["<|endoftext|>"])?,
-            transcribe: id(&["<|transcribe|>"])?,
-            no_timestamps: id(&["<|notimestamps|>"])?,
-            no_speech: id(&["<|nospeech|>", "<|nocaptions|>"])?,
+            end: id(&[EOT_TOKEN])?,
+            transcribe: id(&[TRANSCRIBE_TOKEN])?,
+            no_timestamps: id(&[NO_TIMESTAMPS_TOKEN])?,
+            no_speech: id(&NO_SPEECH_TOKENS)?,
             languages: (start + 1..task).filter(is_language).collect(),
             suppressed: non_speech(&tokenizer).map_err(broken)?,
             blank: id(&["Ġ"])?,

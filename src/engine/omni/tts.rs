@@ -1,0 +1,293 @@
+//! The speech model: text in, audio codes out (`tts.`, ConditionalChatTTS).
+//!
+//! [`Tts`] owns weights only; [`SpeechState`] is one segment of speech in the making. Both live on the engine thread.
+//! A segment's slots are fixed (with the released sizes):
+//!
+//! ```text
+//! 0        1          2 .. 301          302      303 ..
+//! [Stts]   speaker    text (300)        [Ptts]   audio frames
+//! ```
+//!
+//! Text is written into its slots as it becomes known; audio is appended. Text never sees audio; audio sees as much
+//! text as its position allows (10 tokens for every started 50 positions).
+//! Invariant: a state holds one frame for every slot from `[Ptts]` on.
+
+use super::codes::{ChooseCodes, CodeFilter, Moment};
+use super::config::TtsConfig;
+use super::probe::Probe;
+use super::weights::{Reported, Weights};
+use crate::engine::EngineError;
+use crate::engine::kv_cache::KvCache;
+use crate::engine::linear::{Linear, Placement};
+use crate::engine::tensor_source::TensorSource;
+use crate::engine::transformer::{Decoder, Mask};
+use crate::metrics::Stage;
+use crate::time::Micros;
+use candle_core::{D, DType, Device, Tensor};
+
+/// Added to the scores of hidden keys.
+const HIDDEN: f32 = f32::MIN;
+/// Frames from the start of a stretch in which the end code is banned.
+pub const FEWEST_FRAMES: usize = 10;
+
+/// The loaded speech model.
+pub struct Tts {
+    pub config: TtsConfig,
+    filter: CodeFilter,
+    /// `[text tokens, hidden]`
+    text: Tensor,
+    /// One `[codes, hidden]` per codebook.
+    codes: Vec<Tensor>,
+    /// `[codebooks * codes, hidden]`: the heads with their weight norm folded in, one below the other; f32.
+    heads: Tensor,
+    projector: [Linear; 2],
+    decoder: Decoder,
+}
+
+/// One segment of speech in the making.
+pub struct SpeechState {
+    cache: KvCache,
+    frames: Vec<Vec<u32>>,
+    /// The slot after the last text slot that has been written.
+    written: usize,
+    prefix: usize,
+}
+
+impl SpeechState {
+    /// All frames of the segment, those it continues from included.
+    pub fn frames(&self) -> &[Vec<u32>] {
+        &self.frames
+    }
+
+    /// How many of the frames belong to the segment before.
+    pub fn prefix(&self) -> usize {
+        self.prefix
+    }
+
+    /// The slot after the last text slot that has been written.
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    pub fn cache(&self) -> &KvCache {
+        &self.cache
+    }
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Frame,
+    /// The end code was chosen; no frame was added.
+    End,
+}
+
+/// Which text an audio position sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextSight {
+    /// Text tokens of the segment so far; upstream shows one slot more, for `[Etts]`.
+    pub tokens: usize,
+    /// Hide slots that nothing has been written to (upstream shows them, zero keys and all).
+    pub hide_unwritten: bool,
+}
+
+impl Tts {
+    /// Loads `tts.` but for its DVAE.
+    pub fn load(
+        config: &TtsConfig,
+        weights: &Weights,
+        source: &Reported<'_, '_>,
+        place: &Placement,
+    ) -> Result<Self, EngineError> {
+        let hidden = config.decoder.hidden;
+        let mut codes = Vec::with_capacity(config.codebooks);
+        let mut heads = Vec::with_capacity(config.codebooks);
+        for q in 0..config.codebooks {
+            codes.push(place.dense(&source.get(&format!("tts.emb_code.{q}.weight"), &[config.audio_codes, hidden])?)?);
+            let head = format!("tts.head_code.{q}.parametrizations.weight");
+            let gain = weights.get_f32(&format!("{head}.original0"), &[config.audio_codes, 1], &Device::Cpu)?;
+            let rows = weights.get_f32(&format!("{head}.original1"), &[config.audio_codes, hidden], &Device::Cpu)?;
+            let norm = rows.sqr()?.sum_keepdim(1)?.sqrt()?;
+            heads.push(rows.broadcast_mul(&gain.div(&norm)?)?);
+        }
+        let plain = Placement::new(place.dtype(), place.device(), None);
+        Ok(Self {
+            config: config.clone(),
+            filter: CodeFilter::new(config),
+            text: place.dense(&source.get("tts.emb_text.weight", &[config.text_tokens, hidden])?)?,
+            codes,
+            heads: Tensor::cat(&heads, 0)?.to_device(place.device())?,
+            projector: [
+                Linear::load(source, "tts.projector.linear1", (hidden, config.llm_dim), true, &plain)?,
+                Linear::load(source, "tts.projector.linear2", (hidden, hidden), true, &plain)?,
+            ],
+            decoder: Decoder::from_safetensors(&config.decoder, source, "tts.model.", place)?,
+        })
+    }
+
+    /// A voice's embedding, of length 1, `[1, hidden]`, from the language model's hidden state `[1, llm hidden]` at
+    /// `<|spk|>`.
+    pub fn speaker(&self, hidden: &Tensor) -> Result<Tensor, EngineError> {
+        let [first, second] = &self.projector;
+        let hidden = hidden.to_device(self.decoder.device())?.to_dtype(self.decoder.dtype())?;
+        let projected = second.forward(&first.forward(&hidden)?.relu()?)?;
+        let length = projected.to_dtype(DType::F32)?.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12f32)?;
+        Ok(projected.broadcast_div(&length.to_dtype(projected.dtype())?)?)
+    }
+
+    /// A segment with nothing in it: every text slot holds zero keys and values.
+    pub fn begin(&self, chooser: &mut dyn ChooseCodes) -> Result<SpeechState, EngineError> {
+        chooser.segment();
+        let mut cache = self.decoder.new_cache(self.config.decoder.max_positions)?;
+        cache.set_len(self.config.audio_start())?;
+        Ok(SpeechState { cache, frames: Vec::new(), written: 0, prefix: 0 })
+    }
+
+    /// How many frames a segment can still take.
+    pub fn room(&self, state: &SpeechState) -> usize {
+        state.cache.limit().saturating_sub(state.cache.len())
+    }
+
+    fn embed_text(&self, ids: &[u32]) -> Result<Tensor, EngineError> {
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.config.text_tokens) {
+            return Err(EngineError::Model(format!(
+                "the speech tokenizer gave the id {id}, but the model has {} text embeddings: pull the model again",
+                self.config.text_tokens
+            )));
+        }
+        Ok(self.text.index_select(&Tensor::new(ids, self.decoder.device())?, 0)?)
+    }
+
+    /// The sum over codebooks of each frame's embeddings, `[n, hidden]`.
+    fn embed_frames(&self, frames: &[Vec<u32>]) -> Result<Tensor, EngineError> {
+        let mut sum: Option<Tensor> = None;
+        for (q, table) in self.codes.iter().enumerate() {
+            let ids: Vec<u32> = frames.iter().filter_map(|f| f.get(q).copied()).collect();
+            let rows = table.index_select(&Tensor::new(ids.as_slice(), self.decoder.device())?, 0)?;
+            sum = Some(match sum {
+                Some(sum) => (sum + rows)?,
+                None => rows,
+            });
+        }
+        sum.ok_or_else(|| EngineError::Model("the speech model has no codebooks: pull the model again".into()))
+    }
+
+    /// Writes text `ids` into the slots from `at` on. The first slots must be `[Stts]` and the speaker, whose embedding
+    /// is then needed.
+    pub fn prefill_text(
+        &self,
+        state: &mut SpeechState,
+        ids: &[u32],
+        at: usize,
+        speaker: Option<&Tensor>,
+        probe: &mut dyn Probe,
+    ) -> Result<(), EngineError> {
+        if at + ids.len() > self.config.audio_start() {
+            return Err(EngineError::Unsupported(format!(
+                "{} text tokens do not fit the {} slots of a segment",
+                at + ids.len(),
+                self.config.audio_start()
+            )));
+        }
+        let start = Micros::now();
+        let mut embeds = self.embed_text(ids)?;
+        if let Some(slot) = ids.iter().position(|id| *id == self.config.speaker_token) {
+            let Some(speaker) = speaker else {
+                return Err(EngineError::Unsupported("speech was begun without a speaker embedding".into()));
+            };
+            let after = slot + 1;
+            embeds =
+                Tensor::cat(&[&embeds.narrow(0, 0, slot)?, speaker, &embeds.narrow(0, after, ids.len() - after)?], 0)?;
+        }
+        self.decoder.forward(&embeds, at, &mut state.cache, Mask::Causal)?;
+        state.written = state.written.max(at + ids.len());
+        probe.worked(Stage::TtsPrefill, start, ids.len());
+        probe.text(ids, at, speaker.filter(|_| ids.contains(&self.config.speaker_token)), &state.cache);
+        Ok(())
+    }
+
+    /// Slots before this one are visible from position `past`, as far as there is text.
+    pub fn visible_until(&self, past: usize) -> usize {
+        let c = &self.config;
+        let blocks = past.saturating_sub(c.text_reserved).div_ceil(c.audio_chunk);
+        (blocks * c.text_chunk).min(c.text_reserved) + c.text_start()
+    }
+
+    /// The additive mask of one query at position `past`, over `past + inputs` keys.
+    fn mask_row(&self, state: &SpeechState, past: usize, inputs: usize, sight: TextSight) -> Vec<f32> {
+        let c = &self.config;
+        let mut end = self.visible_until(past).min(c.text_start() + sight.tokens + 1);
+        if sight.hide_unwritten {
+            end = end.min(state.written);
+        }
+        // [Ptts] itself is never seen, not even by itself.
+        (0..past + inputs).map(|key| if key < end || key > c.audio_start() { 0.0 } else { HIDDEN }).collect()
+    }
+
+    /// Continues from `frames` of the segment before: `[Ptts]` and all but the last are fed at once. Upstream lets every
+    /// one of them see all others; with `causal` they see only what came before, as when they were made.
+    pub fn prefill_frames(
+        &self,
+        state: &mut SpeechState,
+        frames: &[Vec<u32>],
+        sight: TextSight,
+        causal: bool,
+    ) -> Result<(), EngineError> {
+        let Some((_, fed)) = frames.split_last() else { return Ok(()) };
+        let mut embeds = self.embed_text(&[self.config.audio_bos_token])?;
+        if !fed.is_empty() {
+            embeds = Tensor::cat(&[embeds, self.embed_frames(fed)?], 0)?;
+        }
+        let (n, past) = (frames.len(), state.cache.len());
+        let mask = if causal {
+            let mut rows = Vec::with_capacity(n * (past + n));
+            for i in 0..n {
+                rows.extend(self.mask_row(state, past + i, 1, sight));
+                rows.extend(std::iter::repeat_n(HIDDEN, n - 1 - i));
+            }
+            Tensor::from_vec(rows, (n, past + n), self.decoder.device())?
+        } else {
+            Tensor::from_vec(self.mask_row(state, past, n, sight), (1, past + n), self.decoder.device())?
+        };
+        self.decoder.forward(&embeds, past, &mut state.cache, Mask::Additive(&mask))?;
+        state.frames = frames.to_vec();
+        state.prefix = frames.len();
+        Ok(())
+    }
+
+    /// Makes the next frame. `in_call` counts the frames of the current stretch; with `ban_end` speech goes on.
+    pub fn step(
+        &self,
+        state: &mut SpeechState,
+        sight: TextSight,
+        in_call: usize,
+        ban_end: bool,
+        chooser: &mut dyn ChooseCodes,
+        probe: &mut dyn Probe,
+    ) -> Result<Step, EngineError> {
+        let start = Micros::now();
+        let past = state.cache.len();
+        let embeds = match state.frames.last() {
+            None => self.embed_text(&[self.config.audio_bos_token])?,
+            Some(last) => self.embed_frames(std::slice::from_ref(last))?,
+        };
+        let mask = Tensor::from_vec(self.mask_row(state, past, 1, sight), (1, past + 1), self.decoder.device())?;
+        let hidden = self.decoder.forward(&embeds, past, &mut state.cache, Mask::Additive(&mask))?;
+        let logits = hidden.to_dtype(DType::F32)?.matmul(&self.heads.t()?)?;
+        let mut logits = logits.reshape((self.config.codebooks, self.config.audio_codes))?.to_vec2::<f32>()?;
+        if logits.iter().flatten().any(|l| l.is_nan()) {
+            return Err(EngineError::Model(
+                "the speech model computed a value that is not a number: its files are damaged, or the precision is too small; choose f32 or pull the model again".into(),
+            ));
+        }
+        probe.worked(Stage::TtsDecode, start, 1);
+        probe.step(&embeds, &mask, &hidden, &logits);
+        self.filter.apply(&mut logits, &state.frames, ban_end);
+        let frame = chooser.choose(&logits, Moment { in_call, may_end: !ban_end });
+        if frame.contains(&self.config.end_code()) {
+            return Ok(Step::End);
+        }
+        state.frames.push(frame);
+        Ok(Step::Frame)
+    }
+}

@@ -13,8 +13,14 @@
 //!
 //! `ARCHITECTURE.md` has the invariants.
 
+pub mod app;
+pub mod audio;
+pub mod cli;
 pub mod dsp;
 pub mod engine;
 pub mod metrics;
+pub mod session;
+pub mod settings;
 pub mod time;
 pub mod turn;
+pub mod weights;

@@ -1,3 +1,9 @@
 //! The binary: arguments in, exit code out.
 
-fn main() {}
+use antiphon::cli::{self, Cli};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(Cli::parse())
+}

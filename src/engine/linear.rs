@@ -56,23 +56,28 @@ enum Weight {
 pub struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
+    /// How many columns of zeros the weight has been given at its right, and the inputs must be given too.
+    padding: usize,
 }
 
 impl Linear {
     /// A dense layer from `weight` `[out, in]` and `bias` `[out]`.
     pub fn dense(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight: Weight::Dense(weight), bias }
+        Self { weight: Weight::Dense(weight), bias, padding: 0 }
     }
 
     /// A quantised layer from `weight` `[out, in]`; stored half- and full-precision kinds become dense in `dtype`.
     pub fn quantised(weight: Arc<QTensor>, bias: Option<Tensor>, dtype: DType) -> Result<Self, EngineError> {
-        let weight = match weight.dtype() {
+        let (weight, padding) = match weight.dtype() {
             GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
-                Weight::Dense(weight.dequantize(&weight.device())?.to_dtype(dtype)?)
+                (Weight::Dense(weight.dequantize(&weight.device())?.to_dtype(dtype)?), 0)
             }
-            _ => Weight::Quantised(weight),
+            _ => {
+                let (weight, padding) = widen(weight)?;
+                (Weight::Quantised(weight), padding)
+            }
         };
-        Ok(Self { weight, bias })
+        Ok(Self { weight, bias, padding })
     }
 
     /// Loads `{name}.weight` `[out, in]` and, when `bias`, `{name}.bias` `[out]`, quantising if the placement says so.
@@ -117,6 +122,9 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, EngineError> {
         let y = match &self.weight {
             Weight::Dense(w) => x.matmul(&w.t()?)?,
+            Weight::Quantised(w) if self.padding > 0 => {
+                x.pad_with_zeros(1, 0, self.padding)?.contiguous()?.apply_op1_no_bwd(w.as_ref())?
+            }
             Weight::Quantised(w) => x.contiguous()?.apply_op1_no_bwd(w.as_ref())?,
         };
         Ok(match &self.bias {
@@ -129,7 +137,7 @@ impl Linear {
     fn stack(&self, below: &Linear) -> Result<Option<Linear>, EngineError> {
         let weight = match (&self.weight, &below.weight) {
             (Weight::Dense(a), Weight::Dense(b)) => Weight::Dense(Tensor::cat(&[a, b], 0)?),
-            (Weight::Quantised(a), Weight::Quantised(b)) if a.dtype() == b.dtype() => {
+            (Weight::Quantised(a), Weight::Quantised(b)) if a.dtype() == b.dtype() && self.padding == below.padding => {
                 let ((n_a, width), (n_b, _)) = (a.shape().dims2()?, b.shape().dims2()?);
                 let bytes = [a.data()?, b.data()?].concat();
                 let storage = QStorage::from_data(Cow::Owned(bytes), &a.device(), a.dtype())?;
@@ -142,8 +150,32 @@ impl Linear {
             (Some(a), Some(b)) => Some(Tensor::cat(&[a, b], 0)?),
             _ => return Ok(None),
         };
-        Ok(Some(Linear { weight, bias }))
+        Ok(Some(Linear { weight, bias, padding: self.padding }))
     }
+}
+
+/// The width that `candle`'s vectorised Q8_0 kernel for x86 works in.
+const KERNEL_WIDTH: usize = 256;
+
+/// Gives a Q8_0 weight on an x86 CPU columns of zeros up to the next width its quick kernel takes (models 896 wide would
+/// otherwise fall to a kernel several times slower at prefill), and says how many.
+fn widen(weight: Arc<QTensor>) -> Result<(Arc<QTensor>, usize), EngineError> {
+    let (rows, width) = weight.shape().dims2()?;
+    let padding = width.next_multiple_of(KERNEL_WIDTH) - width;
+    let helps = cfg!(target_arch = "x86_64") && weight.device().is_cpu() && weight.dtype() == GgmlDType::Q8_0;
+    if !helps || padding == 0 || padding * 4 > width {
+        return Ok((weight, 0));
+    }
+    let bytes_of = |columns: usize| columns / GgmlDType::Q8_0.block_size() * GgmlDType::Q8_0.type_size();
+    let data = weight.data()?;
+    let mut wide = Vec::with_capacity(rows * bytes_of(width + padding));
+    for row in data.chunks_exact(bytes_of(width)) {
+        wide.extend_from_slice(row);
+        // A block of zero bytes has scale zero: thirty-two zeros.
+        wide.resize(wide.len() + bytes_of(padding), 0);
+    }
+    let storage = QStorage::from_data(Cow::Owned(wide), &weight.device(), GgmlDType::Q8_0)?;
+    Ok((Arc::new(QTensor::new(storage, (rows, width + padding))?), padding))
 }
 
 /// Several linear layers over the same input; neighbours of one kind are computed as one product.
@@ -234,6 +266,21 @@ mod tests {
             assert_eq!(apart.iter().map(|a| a[0].len()).collect::<Vec<_>>(), [32, 16, 16]);
             assert_eq!(together.iter().map(|a| a[0].len()).collect::<Vec<_>>(), [32, 16, 16]);
         }
+    }
+
+    #[test]
+    fn a_widened_weight_computes_the_same() {
+        let w = ramp(48, 896, 0.013);
+        let x = ramp(5, 896, 0.07);
+        let quantised = Arc::new(QTensor::quantize(&w, GgmlDType::Q8_0).unwrap());
+        let exact = x.matmul(&quantised.dequantize(&Device::Cpu).unwrap().t().unwrap()).unwrap();
+        let layer = Linear::quantised(quantised, None, DType::F32).unwrap();
+        let apart = (layer.forward(&x).unwrap() - &exact).unwrap().sqr().unwrap().mean_all().unwrap();
+        let size = exact.sqr().unwrap().mean_all().unwrap();
+        let relative = (apart.to_scalar::<f32>().unwrap() / size.to_scalar::<f32>().unwrap()).sqrt();
+        // What remains is the rounding of the inputs to 8 bits.
+        assert!(relative < 0.01, "{relative}");
+        assert_eq!(layer.padding, if cfg!(target_arch = "x86_64") { 128 } else { 0 });
     }
 
     #[test]

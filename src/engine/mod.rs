@@ -16,14 +16,19 @@
 //! the user goes on with the same turn (everything heard stays part of it), nothing when it was played to its end.
 
 pub mod audio_encoder;
+pub mod cascade;
 pub mod gguf;
 pub mod kv_cache;
 pub mod linear;
 pub mod omni;
 pub mod plain_linear;
+pub mod requantize;
 pub mod sampling;
+pub mod scripted;
 pub mod tensor_source;
+pub mod text;
 pub mod transformer;
+pub mod whisper;
 
 use crate::metrics::StageMark;
 use std::sync::Arc;

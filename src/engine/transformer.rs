@@ -47,7 +47,7 @@ impl DecoderConfig {
     fn check(&self) -> Result<(), EngineError> {
         let positive =
             [self.hidden, self.layers, self.heads, self.kv_heads, self.head_dim, self.ffn, self.max_positions];
-        if positive.contains(&0) || self.heads % self.kv_heads != 0 || self.head_dim % 2 != 0 {
+        if positive.contains(&0) || !self.heads.is_multiple_of(self.kv_heads) || !self.head_dim.is_multiple_of(2) {
             return Err(EngineError::Model(format!(
                 "a decoder cannot have this shape: {self:?}; the model's configuration is damaged, fetch it again"
             )));

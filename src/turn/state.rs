@@ -157,6 +157,7 @@ impl Turn {
         }
         match (self.phase, input) {
             (Degraded, Input::CardBack) => self.go(Listening, &[]),
+            (Degraded, Input::Typed) => self.respond(&[]),
             (Degraded, Input::EngineFailed) => self.go(Faulted, &[]),
             (Faulted, Input::Retry) => self.go(Listening, &[]),
             (Degraded | Faulted, _) => Vec::new(),
@@ -248,6 +249,7 @@ mod tests {
             (Ducked, Input::EndOfTurn, Speaking, vec![Unduck]),
             (Ducked, Input::Played { epoch: 7 }, Capturing, vec![End(Outcome::Played), Unduck, Begin]),
             (Degraded, Input::CardBack, Listening, vec![]),
+            (Degraded, Input::Typed, Thinking, vec![Respond { epoch: 8 }]),
             (Degraded, Input::EngineFailed, Faulted, vec![]),
             (Faulted, Input::Retry, Listening, vec![]),
         ];

@@ -208,7 +208,7 @@ fn empty_slots_are_hidden() {
     let text = many_words(30) + "you. " + &many_words(20);
     let pieces = pieces_of(&text, 12);
     let looked = |seen: &Seen, start: usize| {
-        seen.steps.iter().filter(|(mask, written)| mask[*written..=start].iter().any(|m| *m == 0.0)).count()
+        seen.steps.iter().filter(|(mask, written)| mask[*written..=start].contains(&0.0)).count()
     };
     let start = omni.mouth.tts.config.audio_start();
     let mut seen = Seen::default();

@@ -1,0 +1,72 @@
+# The two that matter:  make run   make test
+# Everything may be run twice in a row, as root or not; what is already there is not fetched or built again.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+CARGO := cargo
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+.PHONY: help
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
+
+.PHONY: run
+run: setup ## build the program, fetch the starter models, open the window
+	@$(CARGO) build --locked --release
+	@$(TARGET)/release/antiphon models pull --starter
+	@scripts/run.sh $(TARGET)/release/antiphon
+
+.PHONY: setup
+setup: ## install what is missing to build and run
+	@scripts/toolchain.sh
+	@scripts/setup.sh build $$([ -z "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ] || echo run)
+
+.PHONY: test
+test: testsetup lint doc testbuild ## everything: format, lints, documentation, all tests with real models
+	@scripts/test.sh
+
+.PHONY: testsetup
+testsetup:
+	@scripts/toolchain.sh clippy rustfmt
+	@scripts/setup.sh build run lint test
+
+# The program as the tests build it, so that nothing is built twice; it fetches the starter models to where it looks for
+# them (ANTIPHON_HOME, or the platform's folder), and so the tests find them.
+.PHONY: testbuild
+testbuild:
+	@$(CARGO) test --locked --no-run
+	@$(TARGET)/debug/antiphon models pull --starter
+
+.PHONY: check
+check: lint doc ## what a change needs before it is committed; no models: format, lints, documentation, unit tests
+	@$(CARGO) test --locked --lib
+
+.PHONY: lint
+lint: lintsetup ## format, lints, shell scripts
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --locked --all-targets -- -D warnings
+	@shellcheck scripts/*.sh .ci/run
+
+.PHONY: lintsetup
+lintsetup:
+	@scripts/toolchain.sh clippy rustfmt
+	@scripts/setup.sh build lint
+
+.PHONY: doc
+doc: ## build the documentation, warnings denied
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+.PHONY: screenshot
+screenshot: testsetup testbuild ## ask the real window a question aloud, and picture it in docs/screenshot.png
+	@$(CARGO) test --locked --test talk -- --nocapture
+	@cp $(TARGET)/tmp/talk.png docs/screenshot.png
+	@echo "docs/screenshot.png"
+
+.PHONY: clean
+clean: ## remove what was built (not the models)
+	@$(CARGO) clean
+	@rm -f answer.wav

@@ -1,0 +1,186 @@
+//! The exchanges, as bubbles. Window thread.
+//!
+//! The words of an answer gain their full colour as they are heard; what was cut off stays readable, struck through.
+
+use super::super::theme::{CARD_RADIUS, Palette};
+use super::super::view_state::{TurnView, ViewState};
+use super::human_bytes;
+use crate::session::command::Command;
+use crate::session::event::TurnState;
+use eframe::egui::text::{LayoutJob, TextFormat};
+use eframe::egui::{
+    Align, Button, Color32, CornerRadius, Label, Layout, Margin, Rect, RichText, ScrollArea, Sense, Stroke, StrokeKind,
+    TextStyle, Ui, UiBuilder, pos2, vec2,
+};
+
+/// The button that fetches what is missing, before anything else can be done.
+pub const GET_MODELS: &str = "Get the models";
+/// What stands under an answer that was broken off.
+pub const NOT_HEARD: &str = "The rest was not heard";
+
+const BUBBLE_MAX: f32 = 580.0;
+const PADDING: f32 = 12.0;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    User,
+    Assistant,
+}
+
+/// Draws the conversation into all the room there is.
+pub fn show(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
+    if view.turns.is_empty() {
+        welcome(ui, view, commands);
+        return;
+    }
+    ScrollArea::vertical().auto_shrink([false, false]).stick_to_bottom(true).content_margin(Margin::ZERO).show(
+        ui,
+        |ui| {
+            ui.add_space(4.0);
+            let last = view.turns.len() - 1;
+            for (index, turn) in view.turns.iter().enumerate() {
+                exchange(ui, turn, index == last && view.state == TurnState::Thinking);
+            }
+            ui.add_space(4.0);
+        },
+    );
+}
+
+fn exchange(ui: &mut Ui, turn: &TurnView, thinking: bool) {
+    let palette = Palette::of(ui);
+    if !turn.heard.is_empty() {
+        let colour = if turn.heard_final { palette.text } else { palette.muted };
+        let mut job = LayoutJob::default();
+        job.append(&turn.heard, 0.0, body(ui, colour));
+        bubble(ui, Side::User, job);
+    }
+    if turn.answer.is_empty() {
+        if thinking {
+            dots(ui);
+        }
+    } else {
+        bubble(ui, Side::Assistant, answer_job(ui, turn));
+    }
+    if turn.ended {
+        footnote(ui, turn);
+    }
+    ui.add_space(6.0);
+}
+
+/// The answer with its heard and unheard part told apart.
+fn answer_job(ui: &Ui, turn: &TurnView) -> LayoutJob {
+    let palette = Palette::of(ui);
+    let (heard, rest) = turn.answer_parts();
+    let mut job = LayoutJob::default();
+    job.append(heard, 0.0, body(ui, palette.text));
+    let mut unheard = body(ui, palette.muted);
+    if turn.cut_off {
+        unheard.strikethrough = Stroke::new(1.0, palette.muted);
+    }
+    job.append(rest, 0.0, unheard);
+    job
+}
+
+fn body(ui: &Ui, color: Color32) -> TextFormat {
+    let font_id = TextStyle::Body.resolve(ui.style());
+    TextFormat { line_height: Some(font_id.size * 1.45), font_id, color, ..TextFormat::default() }
+}
+
+fn bubble(ui: &mut Ui, side: Side, mut job: LayoutJob) {
+    let palette = Palette::of(ui);
+    let room = ui.available_width();
+    job.wrap.max_width = (room * 0.82).min(BUBBLE_MAX) - 2.0 * PADDING;
+    let galley = ui.painter().layout_job(job);
+    let size = galley.size() + vec2(2.0 * PADDING, 16.0);
+    let (row, _) = ui.allocate_exact_size(vec2(room, size.y), Sense::hover());
+    let left = if side == Side::User { row.right() - size.x } else { row.left() };
+    let rect = Rect::from_min_size(pos2(left, row.top()), size);
+    let (fill, stroke) = match side {
+        Side::User => (palette.tint, Stroke::NONE),
+        Side::Assistant => (palette.card, Stroke::new(1.0, palette.border)),
+    };
+    // The corner towards the speaker is sharper.
+    let mut corners = CornerRadius::same(CARD_RADIUS);
+    match side {
+        Side::User => corners.se = 4,
+        Side::Assistant => corners.sw = 4,
+    }
+    ui.painter().rect(rect, corners, fill, stroke, StrokeKind::Inside);
+    let inner = Rect::from_min_size(rect.min + vec2(PADDING, 8.0), galley.size());
+    // In a room of its own, so that the row alone decides where the next bubble goes.
+    ui.new_child(UiBuilder::new().max_rect(inner)).add(Label::new(galley).selectable(true));
+}
+
+/// Three dots that swell one after the other. The frame rate is the caller's.
+fn dots(ui: &mut Ui) {
+    let palette = Palette::of(ui);
+    let (row, response) = ui.allocate_exact_size(vec2(64.0, 34.0), Sense::hover());
+    response
+        .widget_info(|| eframe::egui::WidgetInfo::labeled(eframe::egui::Role::Label, true, "An answer is on its way"));
+    let stroke = Stroke::new(1.0, palette.border);
+    ui.painter().rect(row, CornerRadius::same(CARD_RADIUS), palette.card, stroke, StrokeKind::Inside);
+    let time = ui.input(|input| input.time) as f32;
+    for dot in 0..3 {
+        let swell = 0.5 + 0.5 * (time * 5.0 - dot as f32 * 0.9).sin();
+        let centre = row.center() + vec2((dot as f32 - 1.0) * 13.0, 0.0);
+        ui.painter().circle_filled(centre, 3.2, palette.muted.gamma_multiply(0.35 + 0.65 * swell));
+    }
+}
+
+fn footnote(ui: &mut Ui, turn: &TurnView) {
+    let palette = Palette::of(ui);
+    ui.horizontal(|ui| {
+        ui.add_space(4.0);
+        if turn.cut_off && turn.spoken < turn.answer.len() {
+            ui.label(RichText::new(NOT_HEARD).small().color(palette.amber));
+        }
+        if let Some(ttfa) = turn.ttfa_ms {
+            ui.label(RichText::new(format!("answered in {:.2} s", ttfa / 1000.0)).small().weak());
+        }
+    });
+}
+
+/// What to do when nothing has been said.
+fn welcome(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
+    let (missing, bytes) = view.missing();
+    let (title, text) = match &view.state {
+        _ if view.is_pulling() => ("The models are on their way", "You can talk as soon as they are here.".to_owned()),
+        TurnState::Idle if !missing.is_empty() => (
+            "First, the models",
+            format!(
+                "Antiphon thinks and speaks on this machine. It needs {} of models, fetched once and checked.",
+                human_bytes(bytes)
+            ),
+        ),
+        TurnState::Idle => ("No engine is loaded", "Choose one under Settings.".to_owned()),
+        TurnState::Loading => ("One moment", "The models are being loaded.".to_owned()),
+        TurnState::Faulted { .. } => ("Something went wrong", "See above for what to do.".to_owned()),
+        _ => ("Say something", "Hold the button below or the space bar while you speak, or type.".to_owned()),
+    };
+    let rect = ui.available_rect_before_wrap();
+    ui.with_layout(Layout::top_down(Align::Center), |ui| {
+        ui.add_space((rect.height() / 2.0 - 64.0).max(8.0));
+        ui.label(RichText::new(title).heading().size(24.0));
+        ui.add_space(2.0);
+        ui.set_max_width(420.0_f32.min(rect.width()));
+        ui.add(Label::new(RichText::new(text).color(Palette::of(ui).muted)).wrap());
+        if !view.is_pulling() && !missing.is_empty() && view.state == TurnState::Idle {
+            ui.add_space(10.0);
+            let palette = Palette::of(ui);
+            let label = RichText::new(GET_MODELS).color(palette.on_accent);
+            if ui.add(Button::new(label).fill(palette.accent).min_size(vec2(150.0, 36.0))).clicked() {
+                commands.push(Command::PullModels(missing));
+            }
+        }
+        if let (TurnState::Loading, Some(loading)) = (&view.state, &view.loading) {
+            ui.add_space(10.0);
+            super::models::progress(ui, loading.fraction, &format!("Loading: {}", loading.what), 260.0);
+        }
+        if let (true, Some(pull)) = (view.is_pulling(), &view.pull) {
+            ui.add_space(10.0);
+            super::models::progress(ui, super::models::fraction(pull), &super::models::pull_figures(pull), 300.0);
+            ui.add_space(4.0);
+            super::models::cancel(ui, commands);
+        }
+    });
+}

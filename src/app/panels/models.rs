@@ -1,0 +1,175 @@
+//! What models there are, what is here, and how fetching goes. Window thread.
+
+use super::super::theme::Palette;
+use super::super::view_state::{ViewState, time_left};
+use super::{human_bytes, human_time};
+use crate::session::command::Command;
+use crate::session::event::{ModelState, ModelStatus, PullProgress, PullState, TurnState};
+use eframe::egui::{
+    Align, Button, CornerRadius, Label, Layout, Rect, RichText, Role, Sense, Ui, WidgetInfo, pos2, vec2,
+};
+
+pub const CANCEL: &str = "Cancel";
+pub const GET_ALL: &str = "Get what is missing";
+
+/// Draws the engine's state, the pull, and the list.
+pub fn show(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
+    engine(ui, view);
+    if let Some(pull) = &view.pull {
+        pull_row(ui, view, pull, commands);
+    }
+    let (missing, bytes) = view.missing();
+    if !missing.is_empty() && !view.is_pulling() {
+        let label = format!("{GET_ALL} ({})", human_bytes(bytes));
+        if ui.button(label).clicked() {
+            commands.push(Command::PullModels(missing));
+        }
+    }
+    for model in &view.models {
+        row(ui, view, model, commands);
+    }
+    if view.models.is_empty() {
+        ui.label(RichText::new("No catalog yet.").weak());
+    }
+}
+
+fn engine(ui: &mut Ui, view: &ViewState) {
+    if let (TurnState::Loading, Some(loading)) = (&view.state, &view.loading) {
+        progress(ui, loading.fraction, &format!("Loading: {}", loading.what), ui.available_width());
+    } else if let Some(engine) = &view.engine {
+        ui.add(Label::new(format!("Ready: {}", engine.name)).wrap());
+        ui.add(Label::new(RichText::new(&engine.description).small().weak()).wrap());
+    }
+}
+
+/// A bar with its caption above. Without a fraction, the bar shows only that something happens.
+pub fn progress(ui: &mut Ui, fraction: Option<f32>, caption: &str, width: f32) {
+    let palette = Palette::of(ui);
+    ui.allocate_ui_with_layout(vec2(width, 24.0), Layout::top_down(Align::Min), |ui| {
+        ui.set_width(width);
+        ui.add(Label::new(RichText::new(caption).small()).wrap());
+        let (rect, response) = ui.allocate_exact_size(vec2(width, 6.0), Sense::hover());
+        response.widget_info(|| {
+            let mut info = WidgetInfo::labeled(Role::ProgressIndicator, true, caption);
+            info.value = fraction.map(|fraction| f64::from(fraction) * 100.0);
+            info
+        });
+        let radius = CornerRadius::same(3);
+        ui.painter().rect_filled(rect, radius, palette.well);
+        let (from, to) = match fraction {
+            Some(fraction) => (0.0, fraction),
+            None => {
+                let time = ui.input(|input| input.time) as f32;
+                let middle = 0.5 + 0.5 * (time * 2.0).sin();
+                ((middle - 0.12).max(0.0), (middle + 0.12).min(1.0))
+            }
+        };
+        let x = |part: f32| rect.left() + rect.width() * part;
+        let filled = Rect::from_min_max(pos2(x(from), rect.top()), pos2(x(to), rect.bottom()));
+        ui.painter().rect_filled(filled, radius, palette.accent);
+    });
+}
+
+fn pull_row(ui: &mut Ui, view: &ViewState, pull: &PullProgress, commands: &mut Vec<Command>) {
+    let palette = Palette::of(ui);
+    let title = view.models.iter().find(|model| model.id == pull.id).map_or(pull.id.as_str(), |model| &model.title);
+    match &pull.state {
+        PullState::Fetching | PullState::Checking => {
+            let verb = if pull.state == PullState::Checking { "Checking" } else { "Fetching" };
+            let room = vec2(ui.available_width(), 28.0);
+            ui.allocate_ui_with_layout(room, Layout::right_to_left(Align::Center), |ui| {
+                cancel(ui, commands);
+                ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+                    ui.add(Label::new(format!("{verb} {title}")).truncate());
+                });
+            });
+            progress(ui, fraction(pull), &pull_figures(pull), ui.available_width());
+        }
+        PullState::Failed { why, remedy } => {
+            ui.add(Label::new(RichText::new(format!("{title}: {why}")).color(palette.red)).wrap());
+            ui.add(Label::new(RichText::new(remedy).small()).wrap());
+        }
+        PullState::Cancelled => {
+            ui.add(Label::new(RichText::new("Stopped. What has arrived is kept.").small().weak()).wrap());
+        }
+        PullState::Done => {
+            ui.add(Label::new(RichText::new("Everything has arrived.").small().color(palette.green)).wrap());
+        }
+    }
+}
+
+/// The button that stops fetching.
+pub fn cancel(ui: &mut Ui, commands: &mut Vec<Command>) {
+    if ui.button(CANCEL).clicked() {
+        commands.push(Command::CancelPull);
+    }
+}
+
+/// How far a pull is, 0 to 1, if that is known.
+pub fn fraction(pull: &PullProgress) -> Option<f32> {
+    (pull.total > 0).then(|| pull.done as f32 / pull.total as f32)
+}
+
+/// "312 MB of 1.2 GB · 8.4 MB/s · 1 min 40 s left".
+pub fn pull_figures(pull: &PullProgress) -> String {
+    let mut text = format!("{} of {}", human_bytes(pull.done), human_bytes(pull.total));
+    if pull.state == PullState::Fetching && pull.bytes_per_second > 0.0 {
+        text += &format!(" · {}/s", human_bytes(pull.bytes_per_second as u64));
+        if let Some(left) = time_left(pull) {
+            text += &format!(" · {} left", human_time(left));
+        }
+    }
+    text
+}
+
+fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, commands: &mut Vec<Command>) {
+    let palette = Palette::of(ui);
+    ui.add_space(2.0);
+    ui.horizontal(|ui| {
+        let (status, colour) = match &model.state {
+            ModelState::Ready => ("ready".to_owned(), palette.green),
+            ModelState::Absent => ("not here".to_owned(), palette.muted),
+            ModelState::Partial { have } => (format!("{} %", 100 * have / model.bytes.max(1)), palette.amber),
+            ModelState::Broken { .. } => ("damaged".to_owned(), palette.red),
+        };
+        ui.with_layout(Layout::right_to_left(Align::Min), |ui| {
+            let fetchable = model.state != ModelState::Ready && !view.is_pulling();
+            if fetchable {
+                let button = ui.add(Button::new("Get").min_size(vec2(44.0, 26.0)));
+                button.widget_info(|| WidgetInfo::labeled(Role::Button, true, format!("Get {}", model.title)));
+                if button.clicked() {
+                    commands.push(Command::PullModels(vec![model.id.clone()]));
+                }
+            }
+            ui.label(RichText::new(status).small().color(colour));
+            ui.with_layout(Layout::top_down(Align::Min), |ui| {
+                ui.spacing_mut().item_spacing.y = 0.0;
+                ui.add(Label::new(&model.title).truncate());
+                let facts = format!("{} · {} · {}", model.purpose, human_bytes(model.bytes), model.licence);
+                ui.add(Label::new(RichText::new(facts).small().weak()).truncate());
+                if let ModelState::Broken { why } = &model.state {
+                    ui.add(Label::new(RichText::new(why).small().color(palette.red)).wrap());
+                }
+            });
+        });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_is_told_in_words() {
+        let mut pull = PullProgress {
+            id: "m".into(),
+            state: PullState::Fetching,
+            done: 312_400_000,
+            total: 1_152_400_000,
+            bytes_per_second: 8_400_000.0,
+        };
+        assert_eq!(pull_figures(&pull), "312 MB of 1.2 GB · 8.4 MB/s · 1 min 40 s left");
+        pull.bytes_per_second = 0.0;
+        assert_eq!(pull_figures(&pull), "312 MB of 1.2 GB");
+    }
+}

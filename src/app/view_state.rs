@@ -1,0 +1,324 @@
+//! What the window shows, as plain data, and how an event changes it. Pure: no egui, no clock, no I/O.
+//!
+//! [`ViewState::apply`] is the only way in. Everything here is bounded, so that a window may stay open for weeks.
+
+use crate::metrics::{Bar, Histogram, Stage, TurnReport};
+use crate::session::event::{DeviceList, Event, ModelState, ModelStatus, PullProgress, PullState, Severity, TurnState};
+use crate::time::Micros;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Turns kept for reading; older ones scroll away.
+const TURNS_SHOWN: usize = 200;
+/// Pieces of work that a stage's figures are made of.
+const STAGE_WINDOW: usize = 512;
+/// Turns that the totals are made of.
+const TURN_WINDOW: usize = 200;
+/// Banners at a time.
+const PROBLEMS_SHOWN: usize = 3;
+/// How long a mere note stays.
+const NOTE_STAYS: Duration = Duration::from_secs(8);
+/// What a silent meter shows.
+pub const SILENCE_DB: f32 = -90.0;
+
+/// One exchange.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TurnView {
+    pub turn: u64,
+    /// What the user said.
+    pub heard: String,
+    pub heard_final: bool,
+    pub answer: String,
+    /// Bytes of `answer` that have been heard; always at a character's end.
+    pub spoken: usize,
+    pub ended: bool,
+    pub cut_off: bool,
+    pub ttfa_ms: Option<f64>,
+}
+
+impl TurnView {
+    /// The answer, parted into what was heard and what was not.
+    pub fn answer_parts(&self) -> (&str, &str) {
+        self.answer.split_at(self.spoken)
+    }
+}
+
+/// Something to tell the user, with what to do about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    pub what: String,
+    pub remedy: String,
+    pub severity: Severity,
+    pub since: Micros,
+}
+
+/// The figures of the right side.
+#[derive(Clone, Debug)]
+pub struct Meters {
+    /// Milliseconds per piece of work.
+    pub stages: BTreeMap<Stage, Histogram>,
+    /// Milliseconds per turn.
+    pub ttfa: Histogram,
+    pub ttfa_compute: Histogram,
+    pub rtf: Histogram,
+    /// The last turn that ended, and its waterfall.
+    pub last: Option<TurnReport>,
+    pub bars: Vec<Bar>,
+    pub xruns: u64,
+    pub starvation: u64,
+    pub lost_capture: u64,
+    pub queued_ms: f32,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Meters {
+            stages: BTreeMap::new(),
+            ttfa: Histogram::new(TURN_WINDOW),
+            ttfa_compute: Histogram::new(TURN_WINDOW),
+            rtf: Histogram::new(TURN_WINDOW),
+            last: None,
+            bars: Vec::new(),
+            xruns: 0,
+            starvation: 0,
+            lost_capture: 0,
+            queued_ms: 0.0,
+        }
+    }
+}
+
+/// The engine being loaded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadingView {
+    pub what: String,
+    pub fraction: Option<f32>,
+}
+
+/// The engine that is loaded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineView {
+    pub name: String,
+    pub description: String,
+}
+
+/// Everything the window shows that comes from the session.
+#[derive(Clone, Debug)]
+pub struct ViewState {
+    pub state: TurnState,
+    /// When `state` began.
+    pub since: Micros,
+    pub turns: Vec<TurnView>,
+    pub mic_db: f32,
+    pub speaker_db: f32,
+    pub meters: Meters,
+    pub loading: Option<LoadingView>,
+    pub engine: Option<EngineView>,
+    pub models: Vec<ModelStatus>,
+    /// A pull that is under way, or that ended and whose end is still of interest.
+    pub pull: Option<PullProgress>,
+    pub input: DeviceList,
+    pub output: DeviceList,
+    /// Newest last.
+    pub problems: Vec<Problem>,
+    /// The session's threads are gone: nothing will answer any more.
+    pub session_gone: bool,
+}
+
+impl Default for ViewState {
+    fn default() -> Self {
+        ViewState {
+            state: TurnState::default(),
+            since: Micros::default(),
+            turns: Vec::new(),
+            mic_db: SILENCE_DB,
+            speaker_db: SILENCE_DB,
+            meters: Meters::default(),
+            loading: None,
+            engine: None,
+            models: Vec::new(),
+            pull: None,
+            input: DeviceList::default(),
+            output: DeviceList::default(),
+            problems: Vec::new(),
+            session_gone: false,
+        }
+    }
+}
+
+impl ViewState {
+    /// Takes in a fact that was told at `now`.
+    pub fn apply(&mut self, event: Event, now: Micros) {
+        match event {
+            Event::State(state) => self.enter(state, now),
+            Event::Levels { mic_db, speaker_db } => {
+                self.mic_db = mic_db.max(SILENCE_DB);
+                self.speaker_db = speaker_db.max(SILENCE_DB);
+            }
+            Event::Heard { turn, text, is_final } => {
+                let view = self.turn(turn);
+                view.heard = text;
+                view.heard_final = is_final;
+            }
+            Event::Answer { turn, piece } => {
+                let view = self.turn(turn);
+                if !view.ended {
+                    view.answer.push_str(&piece);
+                }
+            }
+            Event::Spoken { turn, bytes } => {
+                let view = self.turn(turn);
+                view.spoken = view.spoken.max(view.answer.floor_char_boundary(bytes));
+            }
+            Event::TurnEnded { report, bars } => self.end_turn(*report, bars),
+            Event::Mark(mark) => {
+                let stage = self.meters.stages.entry(mark.stage);
+                stage.or_insert_with(|| Histogram::new(STAGE_WINDOW)).add(mark.ms());
+            }
+            Event::EngineLoading { what, fraction } => {
+                self.loading = Some(LoadingView { what, fraction: fraction.map(|f| f.clamp(0.0, 1.0)) });
+            }
+            Event::EngineReady { name, description } => {
+                self.loading = None;
+                self.engine = Some(EngineView { name, description });
+            }
+            Event::Models(models) => self.models = models,
+            Event::Pull(progress) => self.pull = Some(progress),
+            Event::Devices { input, output } => {
+                self.input = input;
+                self.output = output;
+            }
+            Event::Counters { xruns, starvation, lost_capture, queued_ms } => {
+                let meters = &mut self.meters;
+                (meters.xruns, meters.starvation) = (xruns, starvation);
+                (meters.lost_capture, meters.queued_ms) = (lost_capture, queued_ms);
+            }
+            Event::Problem { what, remedy, severity } => self.tell(what, remedy, severity, now),
+            Event::ConversationCleared => self.turns.clear(),
+        }
+    }
+
+    /// Something to tell that does not come from the session. The same thing told twice is shown once.
+    pub fn tell(&mut self, what: String, remedy: String, severity: Severity, now: Micros) {
+        self.problems.retain(|problem| problem.what != what);
+        self.problems.push(Problem { what, remedy, severity, since: now });
+        if self.problems.len() > PROBLEMS_SHOWN {
+            // The least severe goes first, among those the oldest.
+            let least = (0..self.problems.len() - 1).min_by_key(|&i| self.problems[i].severity).unwrap_or(0);
+            self.problems.remove(least);
+        }
+    }
+
+    pub fn dismiss(&mut self, index: usize) {
+        if index < self.problems.len() {
+            self.problems.remove(index);
+        }
+    }
+
+    /// Lets notes go that have been there long enough. Returns when the next one will have been.
+    pub fn expire_notes(&mut self, now: Micros) -> Option<Duration> {
+        let age = |problem: &Problem| now.since(problem.since);
+        self.problems.retain(|problem| problem.severity != Severity::Note || age(problem) < NOTE_STAYS);
+        let notes = self.problems.iter().filter(|problem| problem.severity == Severity::Note);
+        notes.map(|problem| NOTE_STAYS.saturating_sub(age(problem))).min()
+    }
+
+    /// The session ended without being asked to.
+    pub fn session_lost(&mut self) {
+        self.session_gone = true;
+        self.loading = None;
+        (self.mic_db, self.speaker_db) = (SILENCE_DB, SILENCE_DB);
+    }
+
+    /// Whether an answer is being thought of or sounds, and can be stopped.
+    pub fn can_interrupt(&self) -> bool {
+        matches!(self.state, TurnState::Thinking | TurnState::Speaking | TurnState::Ducked)
+    }
+
+    /// Whether there is somebody to talk to.
+    pub fn can_talk(&self) -> bool {
+        !self.session_gone && !matches!(self.state, TurnState::Idle | TurnState::Loading | TurnState::Faulted { .. })
+    }
+
+    /// Whether a pull is under way.
+    pub fn is_pulling(&self) -> bool {
+        self.pull.as_ref().is_some_and(|pull| matches!(pull.state, PullState::Fetching | PullState::Checking))
+    }
+
+    /// The needed models that are not here, and the bytes still to fetch.
+    pub fn missing(&self) -> (Vec<String>, u64) {
+        let mut bytes = 0;
+        let mut ids = Vec::new();
+        for model in self.models.iter().filter(|model| model.needed) {
+            bytes += match model.state {
+                ModelState::Ready => continue,
+                ModelState::Partial { have } => model.bytes.saturating_sub(have),
+                ModelState::Absent | ModelState::Broken { .. } => model.bytes,
+            };
+            ids.push(model.id.clone());
+        }
+        (ids, bytes)
+    }
+
+    fn enter(&mut self, state: TurnState, now: Micros) {
+        if self.state == state {
+            return;
+        }
+        match state {
+            TurnState::Loading => self.engine = None,
+            TurnState::Idle | TurnState::Faulted { .. } => self.loading = None,
+            _ => {}
+        }
+        self.state = state;
+        self.since = now;
+    }
+
+    /// The turn with this number, begun if it is new. Turns begin in order; a late word for an old turn finds it.
+    fn turn(&mut self, turn: u64) -> &mut TurnView {
+        let index = match self.turns.iter().rposition(|view| view.turn == turn) {
+            Some(index) => index,
+            None => {
+                if self.turns.len() == TURNS_SHOWN {
+                    self.turns.remove(0);
+                }
+                self.turns.push(TurnView { turn, ..TurnView::default() });
+                self.turns.len() - 1
+            }
+        };
+        &mut self.turns[index]
+    }
+
+    fn end_turn(&mut self, report: TurnReport, bars: Vec<Bar>) {
+        let view = self.turn(report.turn);
+        if view.heard.is_empty() {
+            view.heard.clone_from(&report.heard);
+        }
+        // The report has the whole answer, also when the pieces were not told.
+        view.answer.clone_from(&report.answer);
+        view.spoken = view.answer.floor_char_boundary(report.spoken_bytes);
+        (view.heard_final, view.ended) = (true, true);
+        view.cut_off = report.cut_off;
+        view.ttfa_ms = report.ttfa_ms;
+        let meters = &mut self.meters;
+        for (histogram, value) in [
+            (&mut meters.ttfa, report.ttfa_ms),
+            (&mut meters.ttfa_compute, report.ttfa_compute_ms),
+            (&mut meters.rtf, report.rtf),
+        ] {
+            if let Some(value) = value {
+                histogram.add(value);
+            }
+        }
+        meters.last = Some(report);
+        meters.bars = bars;
+    }
+}
+
+/// The time a pull still takes, once its speed is known.
+pub fn time_left(pull: &PullProgress) -> Option<Duration> {
+    let seconds = pull.total.saturating_sub(pull.done) as f64 / pull.bytes_per_second;
+    (pull.bytes_per_second > 0.0 && seconds < 1e6).then(|| Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+#[path = "view_state_tests.rs"]
+mod tests;

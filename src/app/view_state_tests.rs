@@ -1,0 +1,167 @@
+//! The reducer, with streams of events as a session sends them.
+
+use super::*;
+use crate::metrics::StageMark;
+
+fn after(events: impl IntoIterator<Item = Event>) -> ViewState {
+    let mut view = ViewState::default();
+    for (i, event) in events.into_iter().enumerate() {
+        view.apply(event, Micros(i as u64 * 1000));
+    }
+    view
+}
+
+fn heard(turn: u64, text: &str, is_final: bool) -> Event {
+    Event::Heard { turn, text: text.into(), is_final }
+}
+
+fn answer(turn: u64, piece: &str) -> Event {
+    Event::Answer { turn, piece: piece.into() }
+}
+
+fn ended(turn: u64, answer: &str, spoken_bytes: usize, cut_off: bool) -> Event {
+    let report = TurnReport {
+        turn,
+        answer: answer.into(),
+        spoken_bytes,
+        cut_off,
+        ttfa_ms: Some(500.0 + turn as f64),
+        ttfa_compute_ms: Some(200.0),
+        rtf: None,
+        ..TurnReport::default()
+    };
+    Event::TurnEnded { report: Box::new(report), bars: Vec::new() }
+}
+
+#[test]
+fn words_come_sound_and_are_cut_off() {
+    let mut events = vec![
+        Event::State(TurnState::Capturing),
+        heard(1, "what is", false),
+        heard(1, "What is it?", true),
+        Event::State(TurnState::Thinking),
+        answer(1, "It is "),
+        answer(1, "a tree."),
+        Event::State(TurnState::Speaking),
+        Event::Spoken { turn: 1, bytes: 6 },
+        Event::Spoken { turn: 1, bytes: 3 },
+    ];
+    let view = after(events.clone());
+    let turn = &view.turns[0];
+    assert_eq!((turn.heard.as_str(), turn.heard_final), ("What is it?", true));
+    assert_eq!(turn.answer_parts(), ("It is ", "a tree."));
+    assert!(!turn.ended && view.can_interrupt());
+    assert_eq!((view.state.clone(), view.since), (TurnState::Speaking, Micros(6000)));
+
+    events.extend([ended(1, "It is a tree.", 8, true), answer(1, " late"), Event::State(TurnState::Listening)]);
+    let view = after(events);
+    let turn = &view.turns[0];
+    assert_eq!(turn.answer_parts(), ("It is a ", "tree."));
+    assert!(turn.ended && turn.cut_off && !view.can_interrupt());
+    assert_eq!((view.turns.len(), turn.ttfa_ms, view.meters.ttfa.last()), (1, Some(501.0), Some(501.0)));
+    assert_eq!(view.meters.rtf.last(), None);
+}
+
+#[test]
+fn a_count_of_bytes_inside_a_character_does_not_tear_it() {
+    let view = after([answer(1, "你好吗"), Event::Spoken { turn: 1, bytes: 4 }]);
+    assert_eq!(view.turns[0].answer_parts(), ("你", "好吗"));
+    // More than there is, and a report that counts into a character.
+    let view = after([answer(1, "好"), Event::Spoken { turn: 1, bytes: 99 }]);
+    assert_eq!(view.turns[0].answer_parts(), ("好", ""));
+    let view = after([ended(1, "你好", 5, true)]);
+    assert_eq!(view.turns[0].answer_parts(), ("你", "好"));
+}
+
+#[test]
+fn turns_are_kept_apart_bounded_and_cleared() {
+    let view = after((1..=250).flat_map(|turn| [heard(turn, "a", true), answer(turn, "b")]));
+    assert_eq!((view.turns.len(), view.turns[0].turn, view.turns[199].turn), (TURNS_SHOWN, 51, 250));
+    let view = after([heard(1, "a", true), heard(2, "b", true), answer(1, "late"), Event::ConversationCleared]);
+    assert!(view.turns.is_empty());
+}
+
+#[test]
+fn marks_fill_the_figures_of_their_stage() {
+    let mark =
+        |stage, ms: u64| Event::Mark(StageMark { epoch: 1, stage, start: Micros(0), end: Micros(ms * 1000), units: 1 });
+    let view = after([mark(Stage::Stt, 40), mark(Stage::LlmDecode, 10), mark(Stage::LlmDecode, 30)]);
+    assert_eq!(view.meters.stages.keys().copied().collect::<Vec<_>>(), [Stage::Stt, Stage::LlmDecode]);
+    let decode = &view.meters.stages[&Stage::LlmDecode];
+    assert_eq!((decode.last(), decode.p50()), (Some(30.0), Some(20.0)));
+}
+
+#[test]
+fn an_engine_loads_is_ready_and_fails() {
+    let mut view = after([
+        Event::State(TurnState::Loading),
+        Event::EngineLoading { what: "language model".into(), fraction: Some(7.0) },
+    ]);
+    assert_eq!(view.loading, Some(LoadingView { what: "language model".into(), fraction: Some(1.0) }));
+    assert!(!view.can_talk());
+    view.apply(Event::EngineReady { name: "cascade".into(), description: "d".into() }, Micros(0));
+    view.apply(Event::State(TurnState::Listening), Micros(9));
+    assert!(view.loading.is_none() && view.can_talk());
+    view.apply(Event::State(TurnState::Faulted { why: "x".into(), remedy: "y".into() }), Micros(10));
+    assert!(!view.can_talk());
+    view.apply(Event::State(TurnState::Degraded { why: "no microphone".into() }), Micros(11));
+    assert!(view.can_talk(), "typing still works");
+    view.session_lost();
+    assert!(!view.can_talk());
+}
+
+#[test]
+fn what_is_missing_is_what_is_needed_and_not_here() {
+    let model = |id: &str, state, needed| ModelStatus {
+        id: id.into(),
+        title: id.into(),
+        purpose: String::new(),
+        licence: String::new(),
+        bytes: 1000,
+        state,
+        needed,
+    };
+    let view = after([Event::Models(vec![
+        model("ready", ModelState::Ready, true),
+        model("part", ModelState::Partial { have: 400 }, true),
+        model("none", ModelState::Absent, true),
+        model("other", ModelState::Absent, false),
+    ])]);
+    assert_eq!(view.missing(), (vec!["part".to_owned(), "none".to_owned()], 1600));
+}
+
+#[test]
+fn problems_are_shown_once_notes_pass_and_errors_outlast_them() {
+    let problem = |what: &str, severity| Event::Problem { what: what.into(), remedy: "r".into(), severity };
+    let mut view = after([
+        problem("e1", Severity::Error),
+        problem("n", Severity::Note),
+        problem("e1", Severity::Error),
+        problem("w", Severity::Warning),
+        problem("e2", Severity::Error),
+    ]);
+    let names = |view: &ViewState| view.problems.iter().map(|p| p.what.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&view), ["e1", "w", "e2"]);
+    view.apply(problem("n2", Severity::Note), Micros(1_000_000));
+    assert_eq!(names(&view), ["e1", "e2", "n2"]);
+    assert_eq!(view.expire_notes(Micros(4_000_000)), Some(Duration::from_secs(5)));
+    assert_eq!(view.expire_notes(Micros(9_000_000)), None);
+    assert_eq!(names(&view), ["e1", "e2"]);
+    view.dismiss(0);
+    view.dismiss(7);
+    assert_eq!(names(&view), ["e2"]);
+}
+
+#[test]
+fn the_time_left_is_known_once_the_speed_is() {
+    let pull = |bytes_per_second| PullProgress {
+        id: "m".into(),
+        state: PullState::Fetching,
+        done: 400,
+        total: 1000,
+        bytes_per_second,
+    };
+    assert_eq!(time_left(&pull(0.0)), None);
+    assert_eq!(time_left(&pull(200.0)), Some(Duration::from_secs(3)));
+    assert_eq!(time_left(&pull(f64::NAN)), None);
+}

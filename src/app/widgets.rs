@@ -1,0 +1,191 @@
+//! Small controls that egui lacks: drawn icons, a round button, a switch, a level bar. Window thread.
+//!
+//! Each has a label for screen readers, and takes its colours from the [`Palette`].
+
+use super::theme::Palette;
+use eframe::egui::{
+    Color32, CornerRadius, Pos2, Rect, Response, Role, Sense, Shape, Stroke, StrokeKind, TextStyle, Ui, Vec2,
+    WidgetInfo, pos2, vec2,
+};
+use std::f32::consts::{PI, TAU};
+
+/// The track of a switch.
+const SWITCH: Vec2 = vec2(34.0, 20.0);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Icon {
+    Microphone,
+    MicrophoneOff,
+    Loudspeaker,
+    Send,
+    Panel,
+    New,
+    Close,
+}
+
+impl Icon {
+    /// Draws the icon into a square of side `size` around `centre`.
+    pub fn paint(self, ui: &Ui, centre: Pos2, size: f32, colour: Color32) {
+        let painter = ui.painter();
+        let at = |x: f32, y: f32| centre + vec2(x, y) * size;
+        let stroke = Stroke::new((size / 11.0).max(1.3), colour);
+        let line = |points: Vec<Pos2>| Shape::line(points, stroke);
+        match self {
+            Icon::Microphone | Icon::MicrophoneOff => {
+                let capsule = Rect::from_center_size(at(0.0, -0.14), vec2(0.30, 0.56) * size);
+                painter.rect_filled(capsule, CornerRadius::same((0.15 * size) as u8), colour);
+                painter.add(line(arc(at(0.0, -0.06), 0.30 * size, 0.0, PI)));
+                painter.line_segment([at(0.0, 0.25), at(0.0, 0.42)], stroke);
+                painter.line_segment([at(-0.18, 0.42), at(0.18, 0.42)], stroke);
+                if self == Icon::MicrophoneOff {
+                    painter.line_segment([at(-0.38, -0.40), at(0.38, 0.42)], stroke);
+                }
+            }
+            Icon::Loudspeaker => {
+                let body = vec![
+                    at(-0.40, -0.13),
+                    at(-0.22, -0.13),
+                    at(0.0, -0.34),
+                    at(0.0, 0.34),
+                    at(-0.22, 0.13),
+                    at(-0.40, 0.13),
+                ];
+                painter.add(Shape::convex_polygon(body, colour, Stroke::NONE));
+                painter.add(line(arc(at(0.0, 0.0), 0.20 * size, -0.8, 0.8)));
+                painter.add(line(arc(at(0.0, 0.0), 0.38 * size, -0.8, 0.8)));
+            }
+            Icon::Send => {
+                painter.line_segment([at(0.0, 0.36), at(0.0, -0.34)], stroke);
+                painter.add(line(vec![at(-0.28, -0.06), at(0.0, -0.36), at(0.28, -0.06)]));
+            }
+            Icon::Panel => {
+                let frame = Rect::from_center_size(centre, vec2(0.84, 0.68) * size);
+                painter.rect_stroke(frame, CornerRadius::same(3), stroke, StrokeKind::Middle);
+                painter.line_segment([at(0.14, -0.34), at(0.14, 0.34)], stroke);
+            }
+            Icon::New => {
+                painter.line_segment([at(-0.34, 0.0), at(0.34, 0.0)], stroke);
+                painter.line_segment([at(0.0, -0.34), at(0.0, 0.34)], stroke);
+            }
+            Icon::Close => {
+                painter.line_segment([at(-0.26, -0.26), at(0.26, 0.26)], stroke);
+                painter.line_segment([at(-0.26, 0.26), at(0.26, -0.26)], stroke);
+            }
+        }
+    }
+}
+
+/// Points on a circle from angle `from` to `to`, in radians, clockwise on the screen from the right.
+pub fn arc(centre: Pos2, radius: f32, from: f32, to: f32) -> Vec<Pos2> {
+    let steps = (((to - from).abs() / TAU * 40.0).ceil() as usize).max(2);
+    let angle = |i: usize| from + (to - from) * i as f32 / steps as f32;
+    (0..=steps).map(|i| centre + Vec2::angled(angle(i)) * radius).collect()
+}
+
+/// How an [`icon_button`] looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// No ground until the pointer is over it.
+    Plain,
+    /// On a ground of its own.
+    Raised,
+    /// The main thing to do here.
+    Accent,
+    /// Something is off that is usually on.
+    Alert,
+}
+
+/// A button with an icon only. The label is its tooltip and its name for screen readers.
+pub fn icon_button(ui: &mut Ui, icon: Icon, label: &str, look: Look, enabled: bool) -> Response {
+    let sense = if enabled { Sense::click() } else { Sense::hover() };
+    let (rect, response) = ui.allocate_exact_size(Vec2::splat(32.0), sense);
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, label));
+    if ui.is_rect_visible(rect) {
+        let palette = Palette::of(ui);
+        let over = enabled && (response.hovered() || response.has_focus());
+        let (ground, colour) = match look {
+            Look::Plain if over => (palette.well, palette.text),
+            Look::Plain => (Color32::TRANSPARENT, palette.muted),
+            Look::Raised if over => (palette.tint, palette.text),
+            Look::Raised => (palette.well, palette.text),
+            Look::Accent if enabled => (palette.accent, palette.on_accent),
+            Look::Accent => (palette.well, palette.muted),
+            Look::Alert => (palette.red_tint, palette.red),
+        };
+        let colour = if enabled { colour } else { palette.muted.gamma_multiply(0.55) };
+        ui.painter().rect_filled(rect, CornerRadius::same(9), ground);
+        focus_ring(ui, &response, rect, 9);
+        icon.paint(ui, rect.center(), 18.0, colour);
+    }
+    response.on_hover_text(label)
+}
+
+/// Shows which control the keyboard acts on.
+pub fn focus_ring(ui: &Ui, response: &Response, rect: Rect, radius: u8) {
+    if response.has_focus() {
+        let stroke = Stroke::new(2.0, Palette::of(ui).accent);
+        ui.painter().rect_stroke(rect.expand(2.0), CornerRadius::same(radius + 2), stroke, StrokeKind::Middle);
+    }
+}
+
+/// A switch with its label beside it.
+pub fn switch(ui: &mut Ui, on: &mut bool, label: &str) -> Response {
+    let palette = Palette::of(ui);
+    let text = ui.painter().layout_no_wrap(label.to_owned(), TextStyle::Button.resolve(ui.style()), palette.text);
+    let size = vec2(SWITCH.x + 8.0 + text.size().x, SWITCH.y.max(text.size().y));
+    let (rect, mut response) = ui.allocate_exact_size(size, Sense::click());
+    if response.clicked() {
+        *on = !*on;
+        response.mark_changed();
+    }
+    response.widget_info(|| WidgetInfo::selected(Role::Switch, true, *on, label));
+    let how_on = ui.ctx().animate_bool_responsive(response.id, *on);
+    let track = Rect::from_center_size(pos2(rect.left() + SWITCH.x / 2.0, rect.center().y), SWITCH);
+    let fill = palette.muted.gamma_multiply(0.55).lerp_to_gamma(palette.accent, how_on);
+    ui.painter().rect_filled(track, CornerRadius::same(10), fill);
+    let x = track.left() + 10.0 + how_on * (SWITCH.x - 20.0);
+    ui.painter().circle_filled(pos2(x, track.center().y), 7.5, palette.card);
+    ui.painter().galley(pos2(track.right() + 8.0, rect.center().y - text.size().y / 2.0), text, palette.text);
+    focus_ring(ui, &response, track, 10);
+    response
+}
+
+/// The part of a level bar that a loudness fills: nothing at -60 dBFS, all of it at 0.
+pub fn level_fraction(db: f32) -> f32 {
+    ((db + 60.0) / 60.0).clamp(0.0, 1.0)
+}
+
+/// A loudness in dBFS as a bar; near overload it turns red.
+pub fn level_bar(ui: &mut Ui, db: f32, width: f32, label: &str) -> Response {
+    let (rect, response) = ui.allocate_exact_size(vec2(width, 8.0), Sense::hover());
+    // An indicator's name only: a value that changes 20 times a second would drown a screen reader.
+    response.widget_info(|| WidgetInfo::labeled(Role::Meter, true, label));
+    let palette = Palette::of(ui);
+    let radius = CornerRadius::same(4);
+    ui.painter().rect_filled(rect, radius, palette.border);
+    let fraction = level_fraction(db);
+    if fraction > 0.0 {
+        let filled = Rect::from_min_size(rect.min, vec2((rect.width() * fraction).max(8.0), rect.height()));
+        let colour = if db > -3.0 { palette.red } else { palette.accent };
+        ui.painter().rect_filled(filled, radius, colour);
+    }
+    response.on_hover_text(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_bar_spans_sixty_decibels() {
+        assert_eq!([-90.0, -60.0, -30.0, 0.0, 6.0].map(level_fraction), [0.0, 0.0, 0.5, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn an_arc_lies_on_its_circle_and_ends_where_it_should() {
+        let points = arc(pos2(1.0, 2.0), 10.0, 0.0, PI);
+        assert!(points.iter().all(|p| (p.distance(pos2(1.0, 2.0)) - 10.0).abs() < 1e-4));
+        assert!(points[0].distance(pos2(11.0, 2.0)) < 1e-4);
+        assert!(points[points.len() - 1].distance(pos2(-9.0, 2.0)) < 1e-4);
+    }
+}

@@ -1,0 +1,127 @@
+//! `antiphon bench`: whole turns over a set of spoken questions, and what each stage took. Runs on the main thread.
+
+use super::drive::Drive;
+use super::engines::EngineChoice;
+use super::{Failure, Outcome, print};
+use crate::audio::file;
+use crate::engine::SessionSetup;
+use crate::metrics::{Histogram, Stage, TurnReport};
+use clap::Args;
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// What `bench` can be told.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// A folder of spoken questions (wav, flac, mp3, ogg)
+    #[arg(long, value_name = "DIR")]
+    pub questions: PathBuf,
+    /// How often each question is asked
+    #[arg(long, default_value_t = 1)]
+    pub rounds: u32,
+    /// Print one JSON object instead of a table (see docs/json.md)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What one measure came to, over all turns.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: &'static str,
+    unit: &'static str,
+    turns: usize,
+    p50: f64,
+    p95: f64,
+    /// Units per second of work (tokens or samples), over all turns; for stages only.
+    rate: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Bench<'a> {
+    version: &'static str,
+    engine: &'a str,
+    description: &'a str,
+    rows: &'a [Row],
+    turns: &'a [TurnReport],
+}
+
+/// Asks every question and prints the figures.
+pub fn run(args: &BenchArgs, choice: &EngineChoice, setup: SessionSetup) -> Outcome {
+    let files = question_files(&args.questions)?;
+    let mut names = Vec::new();
+    let mut questions = Vec::new();
+    for path in files.iter().cycle().take(files.len() * args.rounds as usize) {
+        questions.push(file::read(path).map_err(Failure::bad_input)?);
+        names.push(path.clone());
+    }
+    let dialogue = Drive::start(choice, setup)?.talk(&questions, &names)?;
+    let rows = rows(&dialogue.turns);
+    if args.json {
+        let (engine, description) = (&dialogue.engine, &dialogue.description);
+        let bench =
+            Bench { version: env!("CARGO_PKG_VERSION"), engine, description, rows: &rows, turns: &dialogue.turns };
+        let json = serde_json::to_string(&bench).map_err(Failure::working)?;
+        return print(&(json + "\n"));
+    }
+    print(&table(&dialogue.description, dialogue.turns.len(), &rows))
+}
+
+fn question_files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let unreadable =
+        |e| Failure::bad_input(format!("{}: cannot be read ({e}): give a folder of sound files", dir.display()));
+    let is_sound = |path: &PathBuf| {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+        ["wav", "flac", "mp3", "ogg"].contains(&extension.as_str())
+    };
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(dir).map_err(unreadable)?.filter_map(|e| Some(e.ok()?.path())).filter(is_sound).collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(Failure::bad_input(format!("{}: no sound files in it: give a folder of some", dir.display())));
+    }
+    Ok(files)
+}
+
+/// Reads one figure of a turn.
+type Measure = fn(&TurnReport) -> Option<f64>;
+
+fn rows(turns: &[TurnReport]) -> Vec<Row> {
+    let mut rows: Vec<Row> = Stage::ALL.iter().filter_map(|stage| stage_row(turns, *stage)).collect();
+    let totals: [(&str, &str, Measure); 5] = [
+        ("ttfa", "ms", |t| t.ttfa_ms),
+        ("ttfa_compute", "ms", |t| t.ttfa_compute_ms),
+        ("rtf", "", |t| t.rtf),
+        ("starvation", "ms", |t| Some(t.starvation_ms)),
+        ("xruns", "", |t| Some(t.xruns as f64)),
+    ];
+    for (name, unit, value) in totals {
+        let values: Vec<f64> = turns.iter().filter_map(value).collect();
+        rows.extend(row(name, unit, &values, None));
+    }
+    rows
+}
+
+fn stage_row(turns: &[TurnReport], stage: Stage) -> Option<Row> {
+    let stages: Vec<_> = turns.iter().flat_map(|t| t.stages.iter().filter(|s| s.stage == stage)).collect();
+    let values: Vec<f64> = stages.iter().map(|s| s.total_ms).collect();
+    let (units, ms) = stages.iter().fold((0.0, 0.0), |(u, ms), s| (u + s.units as f64, ms + s.total_ms));
+    row(stage.name(), "ms", &values, (ms > 0.0).then(|| units * 1000.0 / ms))
+}
+
+fn row(name: &'static str, unit: &'static str, values: &[f64], rate: Option<f64>) -> Option<Row> {
+    let mut histogram = Histogram::new(values.len().max(1));
+    values.iter().for_each(|v| histogram.add(*v));
+    Some(Row { name, unit, turns: values.len(), p50: histogram.p50()?, p95: histogram.p95()?, rate })
+}
+
+fn table(description: &str, turns: usize, rows: &[Row]) -> String {
+    let mut text =
+        format!("{description}, {turns} turns\n\n{:<16} {:>10} {:>10} {:>12}\n", "", "p50", "p95", "units/s");
+    for row in rows {
+        let rate = row.rate.map_or_else(String::new, |r| format!("{r:.1}"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{:<16} {:>10.2} {:>10.2} {rate:>12} {}", row.name, row.p50, row.p95, row.unit);
+    }
+    text
+}

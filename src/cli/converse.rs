@@ -1,0 +1,82 @@
+//! `antiphon converse`: a dialogue from file to file, in real time, through the same session as the window.
+//!
+//! Runs on the main thread. The questions are spoken into a virtual sound card one after the other; each waits until
+//! the answer to the one before has been heard to its end.
+
+use super::drive::{Dialogue, Drive};
+use super::engines::EngineChoice;
+use super::{Failure, Outcome, print, table};
+use crate::audio::file;
+use crate::engine::SessionSetup;
+use crate::metrics::{TurnReport, to_trace_json};
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// What `converse` can be told.
+#[derive(Args, Clone, Debug)]
+pub struct ConverseArgs {
+    /// A spoken question (wav, flac, mp3, ogg; any rate). Give several for a dialogue
+    #[arg(long = "in", value_name = "FILE", required = true)]
+    pub inputs: Vec<PathBuf>,
+    /// Where the spoken answers go (wav, mono, 48 kHz)
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Both sides as they sounded, on one clock (wav; left: user, right: assistant)
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Print one JSON object instead of text (see docs/json.md)
+    #[arg(long)]
+    pub json: bool,
+    /// Write a trace of every stage, for Perfetto or chrome://tracing
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+}
+
+/// What `converse --json` prints.
+#[derive(Debug, Serialize)]
+struct Printed<'a> {
+    version: &'static str,
+    engine: &'a str,
+    description: &'a str,
+    turns: &'a [TurnReport],
+}
+
+/// Holds the dialogue.
+pub fn run(args: &ConverseArgs, choice: &EngineChoice, setup: SessionSetup) -> Outcome {
+    let mut questions = Vec::new();
+    for path in &args.inputs {
+        questions.push(file::read(path).map_err(Failure::bad_input)?);
+    }
+    let drive = Drive::start(choice, setup)?;
+    let dialogue = drive.talk(&questions, &args.inputs)?;
+    write_outputs(args, &dialogue)?;
+    if args.json {
+        let printed = Printed {
+            version: env!("CARGO_PKG_VERSION"),
+            engine: &dialogue.engine,
+            description: &dialogue.description,
+            turns: &dialogue.turns,
+        };
+        let json = serde_json::to_string(&printed).context("the report could not be made into JSON")?;
+        return print(&(json + "\n"));
+    }
+    print(&dialogue.turns.iter().map(table::turn).collect::<String>())
+}
+
+fn write_outputs(args: &ConverseArgs, dialogue: &Dialogue) -> Outcome {
+    let answers = dialogue.answers();
+    let rate = dialogue.recording.rate;
+    file::write_wav(&args.out, rate, &[&answers]).map_err(Failure::working)?;
+    if let Some(path) = &args.record {
+        let sides = [dialogue.recording.user.as_slice(), dialogue.recording.assistant.as_slice()];
+        file::write_wav(path, rate, &sides).map_err(Failure::working)?;
+    }
+    if let Some(path) = &args.trace {
+        let unwritable =
+            |e| Failure::working(format!("{}: cannot be written ({e}): choose another place", path.display()));
+        std::fs::write(path, to_trace_json(&dialogue.marks)).map_err(unwritable)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! `antiphon devices`: the microphones and loudspeakers there are. Runs on the main thread.
+
+use super::doctor::SoundDevices;
+use super::{Failure, Outcome, print};
+use crate::audio::{self, DeviceInfo};
+use clap::Args;
+use serde_json::json;
+
+/// What `devices` can be told.
+#[derive(Args, Clone, Debug)]
+pub struct DevicesArgs {
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Lists the devices.
+pub fn run(args: &DevicesArgs) -> Outcome {
+    let list = audio::list().map_err(Failure::no_device)?;
+    if args.json {
+        let rows = |devices: &[DeviceInfo]| devices.iter().map(row).collect::<Vec<_>>();
+        print(&format!("{}\n", json!({ "inputs": rows(&list.inputs), "outputs": rows(&list.outputs) })))?;
+    } else {
+        print(&(kind("Microphones", &list.inputs) + &kind("Loudspeakers", &list.outputs)))?;
+    }
+    if list.inputs.is_empty() && list.outputs.is_empty() {
+        return Err(Failure::no_device("there is no sound device: connect one, or start the system's sound service"));
+    }
+    Ok(())
+}
+
+/// The devices' names, for `doctor`.
+pub fn names() -> SoundDevices {
+    let all = |devices: Vec<DeviceInfo>| devices.into_iter().map(|d| d.name).collect::<Vec<_>>();
+    match audio::list() {
+        Ok(list) => SoundDevices { microphones: Ok(all(list.inputs)), loudspeakers: Ok(all(list.outputs)) },
+        Err(error) => SoundDevices { microphones: Err(error.to_string()), loudspeakers: Err(error.to_string()) },
+    }
+}
+
+fn row(device: &DeviceInfo) -> serde_json::Value {
+    json!({
+        "id": device.id.0,
+        "name": device.name,
+        "default": device.is_default,
+        "rate": device.rate,
+        "channels": device.channels,
+        "buffer_ms": device.buffer_ms,
+    })
+}
+
+fn kind(title: &str, devices: &[DeviceInfo]) -> String {
+    let mut text = format!("{title}\n");
+    if devices.is_empty() {
+        text.push_str("  none\n");
+    }
+    for device in devices {
+        let mark = if device.is_default { '*' } else { ' ' };
+        let rate = device.rate.map_or_else(|| "any rate".to_owned(), |r| format!("{r} Hz"));
+        let (name, buffer, id) = (&device.name, device.buffer_ms, &device.id);
+        text.push_str(&format!("{mark} {name:<40} {rate}, buffer {buffer:.0} ms, id {id}\n"));
+    }
+    text
+}

@@ -1,0 +1,180 @@
+//! Holds a dialogue without a person: speaks questions into a virtual sound card and listens to the answers.
+//!
+//! Runs on the main thread, in real time, through the same session, rings and callbacks as the window.
+
+use super::engines::EngineChoice;
+use super::{Failure, interrupted};
+use crate::audio::{Clip, StereoRecording, VirtualCard, VirtualCardHandle};
+use crate::dsp::resample;
+use crate::engine::SessionSetup;
+use crate::metrics::{StageMark, TurnReport};
+use crate::session::command::Eagerness;
+use crate::session::event::{Event, EventSource, Severity, TurnState};
+use crate::session::{self, CardSource, Parts, Session};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+/// The virtual card's rate: what most real cards run at, so that the resamplers are part of what is tried.
+const CARD_RATE: u32 = 48_000;
+/// Silence before each question, as a person would leave.
+const LEAD_IN: Duration = Duration::from_millis(500);
+/// The session is done with a question when it has listened this long after it.
+const SETTLED: Duration = Duration::from_millis(700);
+/// A question in which nothing was heard is given up after this long.
+const NOTHING: Duration = Duration::from_secs(6);
+/// Louder than this is sound, not the tail of a filter.
+const SOUND: f32 = 1e-4;
+/// Silence of an engine that has certainly failed.
+const STUCK: Duration = Duration::from_secs(180);
+
+/// A finished dialogue.
+pub struct Dialogue {
+    pub engine: String,
+    pub description: String,
+    pub turns: Vec<TurnReport>,
+    pub marks: Vec<StageMark>,
+    /// Both sides on one clock.
+    pub recording: StereoRecording,
+    /// Where in the recording each answer lies, in samples.
+    pub spans: Vec<Range<usize>>,
+}
+
+impl Dialogue {
+    /// The answers without the silence around them, a short pause between two.
+    pub fn answers(&self) -> Vec<f32> {
+        let pause = vec![0.0; self.recording.rate as usize * 3 / 10];
+        let mut all = Vec::new();
+        for span in &self.spans {
+            if !all.is_empty() {
+                all.extend_from_slice(&pause);
+            }
+            all.extend_from_slice(&self.recording.assistant[span.clone()]);
+        }
+        all
+    }
+}
+
+/// A session on a virtual card, ready to talk.
+pub struct Drive {
+    session: Session,
+    events: EventSource,
+    card: VirtualCardHandle,
+    engine: String,
+    description: String,
+}
+
+impl Drive {
+    /// Loads the engine and waits until it is ready.
+    pub fn start(choice: &EngineChoice, setup: SessionSetup) -> Result<Drive, Failure> {
+        choice.check()?;
+        let (card, handle) = VirtualCard::start(CARD_RATE).map_err(Failure::working)?;
+        let parts = Parts {
+            card: CardSource::Open(Box::new(card)),
+            engine: choice.loader(),
+            setup,
+            end_of_turn: choice.end_of_turn(),
+            hands_free: true,
+            eagerness: Eagerness::default(),
+            volume: 1.0,
+            store: choice.store.clone(),
+            greeting: None,
+        };
+        let (session, events) = session::start(parts).map_err(Failure::working)?;
+        let mut drive = Drive { session, events, card: handle, engine: String::new(), description: String::new() };
+        while drive.engine.is_empty() {
+            match drive.next(STUCK)? {
+                Some(Event::EngineReady { name, description }) => {
+                    (drive.engine, drive.description) = (name, description);
+                }
+                Some(Event::EngineLoading { what, fraction }) => {
+                    tracing::debug!("loading {what} {:.0} %", fraction.unwrap_or(0.0) * 100.0);
+                }
+                Some(_) => {}
+                None => return Err(Failure::working("the engine did not load in time: see the log with -v")),
+            }
+        }
+        Ok(drive)
+    }
+
+    /// Speaks the questions one after the other and waits for each answer. `names` are for messages.
+    pub fn talk(mut self, questions: &[Clip], names: &[PathBuf]) -> Result<Dialogue, Failure> {
+        let mut turns = Vec::new();
+        let mut marks = Vec::new();
+        for (question, name) in questions.iter().zip(names) {
+            let before = turns.len();
+            self.ask(question, &mut turns, &mut marks)?;
+            if turns.len() == before {
+                tracing::warn!("{}: no speech was heard in it, so there is no answer", name.display());
+            }
+        }
+        self.session.stop();
+        let recording = self.card.stop();
+        let spans = answer_spans(&recording.assistant, recording.rate);
+        if turns.is_empty() {
+            return Err(Failure::bad_input("no speech was heard: check that the files hold clear speech"));
+        }
+        Ok(Dialogue { engine: self.engine, description: self.description, turns, marks, recording, spans })
+    }
+
+    fn ask(&mut self, question: &Clip, turns: &mut Vec<TurnReport>, marks: &mut Vec<StageMark>) -> Result<(), Failure> {
+        let mut samples = vec![0.0; (f64::from(CARD_RATE) * LEAD_IN.as_secs_f64()) as usize];
+        samples.extend(resample::convert(&question.samples, question.rate, CARD_RATE).map_err(Failure::bad_input)?);
+        self.card.say(samples);
+        let began = Instant::now();
+        let (mut answered, mut listening_since, mut said_at) = (false, Some(began), None::<Instant>);
+        loop {
+            if self.card.said() {
+                said_at.get_or_insert_with(Instant::now);
+            }
+            match self.next(Duration::from_millis(50))? {
+                Some(Event::State(TurnState::Listening)) => listening_since = Some(Instant::now()),
+                Some(Event::State(_)) => listening_since = None,
+                Some(Event::TurnEnded { report, .. }) => {
+                    answered = true;
+                    if !report.heard.is_empty() {
+                        turns.push(*report);
+                    }
+                }
+                Some(Event::Mark(mark)) => marks.push(mark),
+                _ => {}
+            }
+            let since = |at: Option<Instant>| at.map_or(Duration::ZERO, |at| at.elapsed());
+            let settled = since(listening_since).min(since(said_at));
+            if settled >= if answered { SETTLED } else { NOTHING } {
+                return Ok(());
+            }
+            if began.elapsed() > STUCK + Duration::from_secs_f64(question.seconds()) {
+                return Err(Failure::working("the engine stopped answering: see the log with -v"));
+            }
+        }
+    }
+
+    /// The next event within `wait`; failures of the session become failures of the command.
+    fn next(&self, wait: Duration) -> Result<Option<Event>, Failure> {
+        if interrupted() {
+            return Err(Failure::working("interrupted"));
+        }
+        match self.events.next_within(wait) {
+            Ok(Event::State(TurnState::Faulted { why, .. })) => Err(Failure::working(why)),
+            Ok(Event::Problem { what, severity: Severity::Error, .. }) => Err(Failure::working(what)),
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(Failure::working("the session ended unexpectedly")),
+        }
+    }
+}
+
+/// Where the answers lie: the stretches of sound with less than a second of silence inside them.
+fn answer_spans(side: &[f32], rate: u32) -> Vec<Range<usize>> {
+    let gap = rate as usize;
+    let mut spans: Vec<Range<usize>> = Vec::new();
+    for (i, _) in side.iter().enumerate().filter(|(_, x)| x.abs() > SOUND) {
+        match spans.last_mut() {
+            Some(span) if i - span.end <= gap => span.end = i + 1,
+            _ => spans.push(i..i + 1),
+        }
+    }
+    spans
+}

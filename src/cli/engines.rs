@@ -1,0 +1,139 @@
+//! Which engine answers, as said on the command line or in the settings, and how it is loaded.
+
+use super::Failure;
+use crate::engine::cascade::{CascadeEngine, CascadeOptions, CascadePaths};
+use crate::engine::scripted::{Script, ScriptedEngine};
+use crate::engine::{Engine, EngineError};
+use crate::session::{EndOfTurnModel, EngineLoader};
+use crate::turn::smart_turn::SmartTurn;
+use crate::weights::{Catalog, Role, Store};
+use clap::Args;
+use std::path::PathBuf;
+
+/// The engines there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineKind {
+    /// Whisper, a small language model and Piper: runs on any laptop
+    Cascade,
+    /// Plays a written script (`--script`): for tests and demonstrations
+    Scripted,
+}
+
+/// What can be said about the engine.
+#[derive(Args, Clone, Debug)]
+pub struct EngineArgs {
+    /// Who answers [default: as in the settings, else cascade]
+    #[arg(long, global = true, value_enum)]
+    pub engine: Option<EngineKind>,
+    /// The language model: a catalog id (see `antiphon models list`) or any GGUF file of the Qwen2 or Llama family
+    #[arg(long, global = true, value_name = "ID|FILE")]
+    pub llm: Option<String>,
+    /// The script of the scripted engine (JSON; without one it plays a short demonstration)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub script: Option<PathBuf>,
+    /// Who the assistant is, in words
+    #[arg(long, global = true, value_name = "TEXT")]
+    pub persona: Option<String>,
+    /// Seed of all sampling: the same seed and question give the same answer
+    #[arg(long, global = true, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// The engine that was chosen.
+#[derive(Clone, Debug)]
+pub struct EngineChoice {
+    pub kind: EngineKind,
+    pub llm: Option<String>,
+    pub script: Option<PathBuf>,
+    pub store: Store,
+}
+
+impl EngineChoice {
+    /// Checks that what the engine needs is here, so that the error comes before anything is opened.
+    pub fn check(&self) -> Result<(), Failure> {
+        match self.kind {
+            EngineKind::Cascade => cascade_paths(&self.store, self.llm.as_deref()).map(drop),
+            EngineKind::Scripted => self.read_script().map(drop),
+        }
+    }
+
+    fn read_script(&self) -> Result<Script, Failure> {
+        let Some(path) = &self.script else { return parse_script("the built-in script", DEMO_SCRIPT) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Failure::usage(format!("{}: cannot be read ({e}): check the path", path.display())))?;
+        parse_script(&path.display().to_string(), &text)
+    }
+
+    /// Loads the engine, on the engine thread.
+    pub fn loader(&self) -> EngineLoader {
+        let choice = self.clone();
+        Box::new(move |progress| {
+            let model = |failure: Failure| EngineError::Model(failure.to_string());
+            Ok(match choice.kind {
+                EngineKind::Cascade => {
+                    let paths = cascade_paths(&choice.store, choice.llm.as_deref()).map_err(model)?;
+                    Box::new(CascadeEngine::load(&paths, &CascadeOptions::default(), progress)?) as Box<dyn Engine>
+                }
+                EngineKind::Scripted => Box::new(ScriptedEngine::new(choice.read_script().map_err(model)?)),
+            })
+        })
+    }
+
+    /// Loads the judge of pauses, on the ear's thread; without it, only silence ends a turn.
+    pub fn end_of_turn(&self) -> EndOfTurnModel {
+        let store = self.store.clone();
+        Box::new(move || {
+            let path = first_file(&store, Role::EndOfTurn).map_err(|e| tracing::warn!("{e}")).ok()?;
+            SmartTurn::load(&path, 1).map_err(|e| tracing::warn!("{e}")).ok()
+        })
+    }
+}
+
+/// What the scripted engine plays when it is given nothing else.
+const DEMO_SCRIPT: &str = include_str!("../../assets/script.json");
+
+fn parse_script(name: &str, text: &str) -> Result<Script, Failure> {
+    serde_json::from_str(text).map_err(|e| Failure::usage(format!("{name}: not a script ({e}): mend that line")))
+}
+
+fn first_file(store: &Store, role: Role) -> Result<PathBuf, Failure> {
+    let catalog = Catalog::built_in().map_err(Failure::working)?;
+    let model = catalog.starter().into_iter().find(|m| m.role == role);
+    let Some((model, file)) = model.and_then(|m| Some((m, m.files.first()?))) else {
+        return Err(Failure::usage("the catalog has no model for this part: report this as a defect"));
+    };
+    store.path_in(model, file.kept().0).map_err(Failure::missing)
+}
+
+fn cascade_paths(store: &Store, llm: Option<&str>) -> Result<CascadePaths, Failure> {
+    let voice_onnx = first_file(store, Role::Tts)?;
+    let mut voice_json = voice_onnx.clone().into_os_string();
+    voice_json.push(".json");
+    let whisper = first_file(store, Role::Stt)?;
+    let llm_gguf = match llm {
+        None => first_file(store, Role::Llm)?,
+        Some(id) => llm_path(store, id)?,
+    };
+    Ok(CascadePaths {
+        whisper_dir: whisper.parent().map(PathBuf::from).unwrap_or_default(),
+        llm_gguf,
+        voice_onnx,
+        voice_json: voice_json.into(),
+    })
+}
+
+fn llm_path(store: &Store, id: &str) -> Result<PathBuf, Failure> {
+    let catalog = Catalog::built_in().map_err(Failure::working)?;
+    if let Ok(model) = catalog.model(id)
+        && let Some(file) = model.files.first()
+    {
+        return store.path_in(model, file.kept().0).map_err(Failure::missing);
+    }
+    let path = PathBuf::from(id);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Failure::usage(format!(
+        "{id}: neither a model of the catalog nor a file: see `antiphon models list`, or give the path of a GGUF file"
+    )))
+}

@@ -1,0 +1,63 @@
+//! `antiphon` without a command: the window. Runs on the main thread, which the window needs.
+
+use super::engines::EngineChoice;
+use super::{Failure, Outcome, interrupted, interrupts_are_success};
+use crate::app;
+use crate::audio::{CardChoice, DeviceId};
+use crate::engine::SessionSetup;
+use crate::session::{self, CardSource, Parts};
+use crate::settings::Settings;
+use std::path::PathBuf;
+
+/// Opens the window and returns when it is closed.
+///
+/// `settings_path`: where changed settings go; `message`: what the user should be told about the settings file.
+pub fn run(
+    choice: &EngineChoice,
+    setup: SessionSetup,
+    settings: Settings,
+    settings_path: Option<PathBuf>,
+    message: Option<String>,
+) -> Outcome {
+    if !has_display() {
+        return Err(Failure::no_device(
+            "there is no display to open a window on: log in to a desktop, or use `antiphon converse` (see --help)",
+        ));
+    }
+    let card = CardChoice {
+        input: settings.input_device.clone().map(DeviceId),
+        output: settings.output_device.clone().map(DeviceId),
+        ..CardChoice::both()
+    };
+    let parts = Parts {
+        card: CardSource::Devices(card),
+        engine: choice.loader(),
+        setup,
+        end_of_turn: choice.end_of_turn(),
+        hands_free: settings.hands_free,
+        eagerness: settings.eagerness,
+        volume: settings.volume,
+        store: choice.store.clone(),
+        greeting: message,
+    };
+    interrupts_are_success();
+    let (session, events) = session::start(parts).map_err(Failure::working)?;
+    let save = move |settings: &Settings| match &settings_path {
+        Some(path) => settings.save(path).map_err(|e| e.to_string()),
+        None => Ok(()),
+    };
+    let closed = app::run(session.commands(), events, settings, save);
+    session.stop();
+    match closed {
+        Err(error) if !interrupted() => {
+            Err(Failure::working(format!("the window cannot be opened ({error}): update the graphics driver")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether there is somewhere to open a window.
+fn has_display() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|v: std::ffi::OsString| !v.is_empty());
+    !cfg!(all(unix, not(target_os = "macos"))) || set("DISPLAY") || set("WAYLAND_DISPLAY")
+}

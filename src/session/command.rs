@@ -1,0 +1,91 @@
+//! What a door asks of the session. Plain data; made on the door's thread, consumed on the session thread.
+//!
+//! No command is answered directly: its effect shows in the [events](super::event). A command that makes no sense in
+//! the present state (a second [`Command::Talk`], an [`Command::Interrupt`] in silence) is ignored by the session.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::mpsc::Sender;
+
+/// How soon a pause in the user's speech is taken for the end of the turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Eagerness {
+    /// Waits through long pauses: for people who think while they speak.
+    Patient,
+    #[default]
+    Balanced,
+    /// Answers at the first sign of an end, at the risk of cutting in.
+    Eager,
+}
+
+impl Eagerness {
+    pub const ALL: [Eagerness; 3] = [Eagerness::Patient, Eagerness::Balanced, Eagerness::Eager];
+}
+
+/// What the user wants.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// The talk button went down: everything from now until [`Command::TalkEnd`] is the user's turn. During an answer
+    /// it also interrupts the answer.
+    Talk,
+    /// The talk button went up: the turn is over, with no wait for an end of turn.
+    TalkEnd,
+    /// Whether the session listens all the time and finds the turns by itself.
+    SetHandsFree(bool),
+    /// The user's turn, typed. During an answer it also interrupts the answer.
+    SendText(String),
+    /// Stop answering. What was heard of the answer stays in the history.
+    Interrupt,
+    /// Forget everything said so far.
+    NewConversation,
+    /// Listen to the device with this id; `None`: the system's default.
+    SelectInput(Option<String>),
+    /// Play on the device with this id; `None`: the system's default.
+    SelectOutput(Option<String>),
+    /// Loudness of the answers as a linear factor, 0 to 1.
+    SetVolume(f32),
+    /// Whether the microphone's sound is thrown away before anybody hears it.
+    SetMuted(bool),
+    SetEagerness(Eagerness),
+    /// Fetch the models with these catalog ids, in this order.
+    PullModels(Vec<String>),
+    /// Stop fetching. What has arrived is kept, and continued by the next pull.
+    CancelPull,
+    /// Load the engine, or load it again (another model was chosen, a file was repaired).
+    ReloadEngine,
+    /// The user has read the fault and asks to try again.
+    RetryAfterFault,
+    /// The door is closing: stop all threads.
+    Shutdown,
+}
+
+/// Where a door puts its commands. Never blocks, never fails: a session that is gone takes no more commands, and the
+/// door learns that from the end of the event stream.
+pub struct CommandSink(Box<dyn Fn(Command)>);
+
+impl CommandSink {
+    /// For a session with one inbox for commands and other things: `deliver` wraps the command.
+    pub fn new(deliver: impl Fn(Command) + 'static) -> Self {
+        CommandSink(Box::new(deliver))
+    }
+
+    pub fn send(&self, command: Command) {
+        (self.0)(command);
+    }
+}
+
+impl From<Sender<Command>> for CommandSink {
+    fn from(sender: Sender<Command>) -> Self {
+        CommandSink::new(move |command| {
+            // Err means the session is gone; see the type's head.
+            let _ = sender.send(command);
+        })
+    }
+}
+
+impl fmt::Debug for CommandSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CommandSink")
+    }
+}

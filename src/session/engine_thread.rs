@@ -1,0 +1,128 @@
+//! The engine thread: owns the engine and its session, and takes one job at a time.
+//!
+//! It may block for as long as the model needs; a reply looks at its cancel token between steps. A panic inside an
+//! engine is caught here and reported like any other failure, so that the window can say so and offer a retry.
+
+use super::inbox::{EngineEvent, Inbox};
+use super::sink::SessionSink;
+use crate::engine::{CancelToken, Engine, EngineError, EngineInfo, EngineSession, ResponseSink, SessionSetup};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+/// Loads an engine; called on the engine thread, again after a fault. Progress: what is being loaded, 0..1.
+pub type EngineLoader = Box<dyn FnMut(&mut dyn FnMut(&str, f32)) -> Result<Box<dyn Engine>, EngineError> + Send>;
+
+/// What the session asks of the engine.
+pub enum Job {
+    /// More of the user's speech, 16 kHz mono.
+    Hear(Vec<f32>),
+    /// The user has fallen silent; `cancel` is set when speech goes on.
+    Pause(CancelToken),
+    /// A typed turn.
+    Read(String),
+    /// Answer, through this sink.
+    Respond(SessionSink),
+    /// Forget what was not heard of the last answer.
+    Truncate(usize),
+    /// Undo the last answer; the user is still speaking.
+    Retract,
+    /// Forget the words heard since the last answer.
+    Discard,
+    /// Begin a new conversation.
+    Open(SessionSetup),
+    /// Load another engine, or (`None`) the same again.
+    Load(Option<EngineLoader>, SessionSetup),
+}
+
+/// Runs until the job channel closes.
+pub fn run(jobs: &Receiver<Job>, inbox: &SyncSender<Inbox>, hearing_sink: SessionSink) {
+    let hearing: Arc<dyn ResponseSink> = Arc::new(hearing_sink);
+    let mut worker = Worker { loader: None, engine: None, session: None, inbox, hearing };
+    while let Ok(job) = jobs.recv() {
+        let outcome = catch_unwind(AssertUnwindSafe(|| worker.work(job)));
+        let failure = match outcome {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => format!("the engine stopped unexpectedly ({})", panic_text(&*panic)),
+        };
+        worker.session = None;
+        if inbox.send(Inbox::Engine(EngineEvent::Failed(failure))).is_err() {
+            return;
+        }
+    }
+}
+
+struct Worker<'a> {
+    loader: Option<EngineLoader>,
+    engine: Option<Box<dyn Engine>>,
+    session: Option<Box<dyn EngineSession>>,
+    inbox: &'a SyncSender<Inbox>,
+    hearing: Arc<dyn ResponseSink>,
+}
+
+impl Worker<'_> {
+    fn tell(&self, event: EngineEvent) {
+        // The session thread is gone only when the program ends.
+        let _ = self.inbox.send(Inbox::Engine(event));
+    }
+
+    fn work(&mut self, job: Job) -> Result<(), EngineError> {
+        match job {
+            Job::Load(loader, setup) => {
+                self.loader = loader.or(self.loader.take());
+                return self.load(&setup);
+            }
+            Job::Open(setup) => {
+                if let Some(engine) = &mut self.engine {
+                    self.session = None;
+                    self.session = Some(engine.open(&setup)?);
+                }
+                return Ok(());
+            }
+            _ => {}
+        }
+        // After a failure, what was meant for the broken conversation is dropped until the engine is loaded again.
+        let Some(session) = &mut self.session else { return Ok(()) };
+        match job {
+            Job::Hear(pcm) => session.hear(&pcm, &self.hearing),
+            Job::Pause(cancel) => session.pause(&self.hearing, &cancel),
+            Job::Read(text) => session.read(&text),
+            Job::Respond(sink) => {
+                let (epoch, cancel) = (sink.epoch(), sink.cancel_token());
+                let sink: Arc<dyn ResponseSink> = Arc::new(sink);
+                let end = session.respond(&sink, &cancel)?;
+                self.tell(EngineEvent::ReplyEnded { epoch, end });
+                Ok(())
+            }
+            Job::Truncate(heard) => session.truncate(heard),
+            Job::Retract => session.retract(),
+            Job::Discard => session.discard(),
+            Job::Load(..) | Job::Open(_) => Ok(()),
+        }
+    }
+
+    fn load(&mut self, setup: &SessionSetup) -> Result<(), EngineError> {
+        self.session = None;
+        self.engine = None;
+        let Some(loader) = &mut self.loader else { return Ok(()) };
+        let inbox = self.inbox;
+        let mut progress = |what: &str, fraction: f32| {
+            let _ = inbox.send(Inbox::Engine(EngineEvent::Loading { what: what.to_owned(), fraction }));
+        };
+        let mut engine = loader(&mut progress)?;
+        let info: EngineInfo = engine.info();
+        self.session = Some(engine.open(setup)?);
+        self.engine = Some(engine);
+        self.tell(EngineEvent::Ready(info));
+        Ok(())
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no reason given")
+}

@@ -1,0 +1,83 @@
+//! Everything the session thread is told, in one channel. Plain data, made on the threads around it.
+
+use super::command::Command;
+use crate::audio::{AudioError, Card};
+use crate::engine::{EngineInfo, ReplyEnd};
+use crate::metrics::StageMark;
+use crate::time::Micros;
+
+/// A message to the session thread.
+pub enum Inbox {
+    Command(Command),
+    Ear(EarEvent),
+    Engine(EngineEvent),
+    Mouth(MouthEvent),
+    /// A card that was looked for in the background was opened, or was not.
+    Card(Box<Result<Card, AudioError>>),
+}
+
+/// What the ear noticed.
+#[derive(Debug)]
+pub enum EarEvent {
+    /// The next stretch of the microphone's sound, 16 kHz mono; `end` is when its last sample was captured.
+    Frame { samples: Vec<f32>, end: Micros, speech: bool },
+    /// Speech began.
+    Onset,
+    /// The user has been silent for long enough to wonder.
+    Pause,
+    /// The turn is over. `last_voiced`: when its last voiced sample was captured.
+    EndOfTurn { last_voiced: Micros },
+    /// Some work of the ear's own stages.
+    Mark(StageMark),
+}
+
+/// What the engine says.
+pub enum EngineEvent {
+    Loading {
+        what: String,
+        fraction: f32,
+    },
+    /// Loaded and open.
+    Ready(EngineInfo),
+    /// What was understood so far.
+    Heard {
+        text: String,
+        is_final: bool,
+    },
+    Text {
+        epoch: u64,
+        piece: String,
+    },
+    Mark(StageMark),
+    ReplyEnded {
+        epoch: u64,
+        end: ReplyEnd,
+    },
+    Failed(String),
+}
+
+/// What the mouth says.
+#[derive(Debug)]
+pub enum MouthEvent {
+    /// The first audible sample of the reply was handed to the device at `at`.
+    FirstAudio {
+        epoch: u64,
+        at: Micros,
+    },
+    /// So many bytes of the answer's text have been heard.
+    Spoken {
+        epoch: u64,
+        bytes: usize,
+    },
+    /// Everything of the reply has been heard.
+    Played {
+        epoch: u64,
+    },
+    /// More sound of the reply was made.
+    Made {
+        epoch: u64,
+        samples: usize,
+        rate: u32,
+    },
+    Mark(StageMark),
+}

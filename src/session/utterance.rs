@@ -1,0 +1,135 @@
+//! What the microphone gave lately, so that a turn can begin a little before its onset. Owned by the session thread.
+//!
+//! Invariant: from [`Utterance::open`] on, every frame goes to the engine; what `open` returns and those frames are one
+//! gapless stretch of sound.
+
+use crate::engine::HEARING_RATE;
+use crate::time::Micros;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Sound kept from before an onset: the detector needs a few frames, and soft first consonants come before it.
+const PRE_ROLL: usize = HEARING_RATE as usize * 4 / 10;
+/// Sound kept in all while no turn is open: enough for the longest wait between an onset and the decision that it was one.
+const KEPT: usize = HEARING_RATE as usize * 5;
+
+/// The ear's frames, remembered for a while.
+#[derive(Debug, Default)]
+pub struct Utterance {
+    recent: VecDeque<f32>,
+    /// Samples at the end of `recent` that the next turn begins with.
+    owed: usize,
+    open: bool,
+    onset: bool,
+    last_voiced: Option<Micros>,
+    speech_run: u64,
+    silence_run: u64,
+}
+
+impl Utterance {
+    /// Remembers a frame. `end`: when its last sample was captured.
+    pub fn hear(&mut self, samples: &[f32], end: Micros, speech: bool) {
+        self.recent.extend(samples);
+        let surplus = self.recent.len().saturating_sub(KEPT);
+        self.recent.drain(..surplus);
+        let limit = if self.onset { self.recent.len() } else { PRE_ROLL.min(self.recent.len()) };
+        self.owed = (self.owed + samples.len()).min(limit);
+        let n = samples.len() as u64;
+        if speech {
+            self.last_voiced = Some(end);
+            self.speech_run += n;
+            self.silence_run = 0;
+        } else {
+            self.silence_run += n;
+            if Micros::of_samples(self.silence_run, HEARING_RATE) >= Duration::from_millis(100) {
+                self.speech_run = 0;
+            }
+        }
+    }
+
+    /// Speech began: everything from shortly before now is owed to the next turn.
+    pub fn onset(&mut self) {
+        self.onset = true;
+    }
+
+    /// The talk key went down: what came before it was not meant for the assistant, except the last moment of it.
+    pub fn press(&mut self) {
+        self.onset = true;
+        self.last_voiced = None;
+    }
+
+    /// The turn begins or goes on: the owed sound, to be followed by every further frame.
+    pub fn open(&mut self) -> Vec<f32> {
+        self.open = true;
+        let from = self.recent.len() - self.owed.min(self.recent.len());
+        self.recent.range(from..).copied().collect()
+    }
+
+    /// The turn is over: what follows is owed to the next.
+    pub fn close(&mut self) {
+        self.open = false;
+        self.onset = false;
+        self.owed = 0;
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// When the last speech frame ended.
+    pub fn last_voiced(&self) -> Option<Micros> {
+        self.last_voiced
+    }
+
+    /// How long there has been speech, gaps under 100 ms aside.
+    pub fn speech_run(&self) -> Duration {
+        Micros::of_samples(self.speech_run, HEARING_RATE)
+    }
+
+    /// How long there has been none.
+    pub fn silence_run(&self) -> Duration {
+        Micros::of_samples(self.silence_run, HEARING_RATE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ramp(from: usize, to: usize) -> Vec<f32> {
+        (from..to).map(|i| i as f32).collect()
+    }
+
+    #[test]
+    fn a_turn_begins_400_ms_before_its_onset_and_has_no_gap() {
+        let mut u = Utterance::default();
+        u.hear(&ramp(0, 20_000), Micros(0), false);
+        u.onset();
+        u.hear(&ramp(20_000, 21_000), Micros(0), true);
+        assert_eq!(u.open(), ramp(20_000 - 6_400, 21_000));
+    }
+
+    #[test]
+    fn nothing_said_after_the_end_of_turn_is_lost_when_the_turn_goes_on() {
+        let mut u = Utterance::default();
+        u.onset();
+        u.hear(&ramp(0, 8_000), Micros(0), true);
+        u.open();
+        u.close();
+        u.hear(&ramp(8_000, 10_000), Micros(0), false);
+        u.onset();
+        u.hear(&ramp(10_000, 12_000), Micros(0), true);
+        assert_eq!(u.open(), ramp(8_000, 12_000));
+    }
+
+    #[test]
+    fn runs_of_speech_bridge_short_gaps_only() {
+        let mut u = Utterance::default();
+        u.hear(&[0.0; 1600], Micros(0), true);
+        u.hear(&[0.0; 800], Micros(0), false);
+        u.hear(&[0.0; 1600], Micros(0), true);
+        assert_eq!(u.speech_run(), Duration::from_millis(200));
+        u.hear(&[0.0; 1600], Micros(0), false);
+        assert_eq!((u.speech_run(), u.silence_run()), (Duration::ZERO, Duration::from_millis(100)));
+    }
+}

@@ -1,0 +1,382 @@
+//! The window's contents, found and pressed by the names a screen reader says. Needs no display and no graphics.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use antiphon::app::panels::{banners, conversation, devices, models, settings as settings_panel, talk_bar};
+use antiphon::app::{AntiphonApp, NEW_CONVERSATION, SIDE_PANEL};
+use antiphon::metrics::{Bar, Stage, StageMark, TurnReport};
+use antiphon::session::command::{Command, Eagerness};
+use antiphon::session::event::{
+    self, DeviceEntry, DeviceList, Event, EventSink, ModelState, ModelStatus, PullProgress, PullState, Severity,
+    TurnState,
+};
+use antiphon::settings::{Settings, Theme};
+use antiphon::time::Micros;
+use eframe::egui::{Key, Rect, Role, pos2, vec2};
+use egui_kittest::Harness;
+use egui_kittest::kittest::{NodeT, Queryable};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+
+struct Window {
+    harness: Harness<'static, AntiphonApp>,
+    events: Option<EventSink>,
+    commands: Receiver<Command>,
+    kept: Arc<Mutex<Vec<Settings>>>,
+}
+
+impl Window {
+    fn open() -> Self {
+        Window::with(Settings { hands_free: false, ..Settings::default() }, [1100.0, 1400.0])
+    }
+
+    fn with(settings: Settings, size: [f32; 2]) -> Self {
+        let (sink, source) = event::channel();
+        let (sender, commands) = mpsc::channel();
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let keeper = Arc::clone(&kept);
+        let save = Box::new(move |settings: &Settings| {
+            keeper.lock().unwrap().push(settings.clone());
+            Ok(())
+        });
+        let harness = Harness::builder()
+            .with_size(size)
+            .build_eframe(|cc| AntiphonApp::new(&cc.egui_ctx, sender, source, settings, save));
+        Window { harness, events: Some(sink), commands, kept }
+    }
+
+    /// Sends events and draws until nothing moves.
+    fn tell(&mut self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.events.as_ref().unwrap().send(event);
+        }
+        self.harness.run();
+    }
+
+    fn listening() -> Self {
+        let mut window = Window::open();
+        window.tell([Event::State(TurnState::Listening)]);
+        window
+    }
+
+    fn press(&mut self, label: &str) {
+        self.harness.get_by_label(label).click();
+        self.harness.run();
+    }
+
+    fn has(&self, label: &str) -> bool {
+        self.harness.query_by_label(label).is_some()
+    }
+
+    fn has_part(&self, label: &str) -> bool {
+        self.harness.query_all_by_label_contains(label).next().is_some()
+    }
+
+    fn commands(&self) -> Vec<Command> {
+        self.commands.try_iter().collect()
+    }
+}
+
+fn answer(turn: u64, heard: &str, pieces: &[&str]) -> Vec<Event> {
+    let mut events = vec![Event::Heard { turn, text: heard.into(), is_final: true }];
+    events.extend(pieces.iter().map(|piece| Event::Answer { turn, piece: (*piece).into() }));
+    events
+}
+
+fn model(id: &str, state: ModelState) -> ModelStatus {
+    ModelStatus {
+        id: id.into(),
+        title: format!("Model {id}"),
+        purpose: "hears".into(),
+        licence: "MIT".into(),
+        bytes: 100_000_000,
+        state,
+        needed: true,
+    }
+}
+
+#[test]
+fn every_state_shows_its_words() {
+    let states = [
+        (TurnState::Idle, "Not loaded"),
+        (TurnState::Loading, "Loading"),
+        (TurnState::Listening, "Ready"),
+        (TurnState::Capturing, "Hearing you"),
+        (TurnState::MaybeDone, "Go on, or wait"),
+        (TurnState::Thinking, "Thinking"),
+        (TurnState::Speaking, "Speaking"),
+        (TurnState::Ducked, "Speaking softly"),
+        (TurnState::Degraded { why: "The microphone is gone".into() }, "Sound device lost"),
+        (TurnState::Faulted { why: "Out of memory".into(), remedy: "Close programs".into() }, "Stopped by a fault"),
+    ];
+    let mut window = Window::open();
+    for (state, words) in states {
+        window.tell([Event::State(state.clone())]);
+        assert!(window.has(words), "{state:?} does not show {words:?}");
+        let stop = window.harness.get_by_label(talk_bar::STOP);
+        let can_stop = matches!(state, TurnState::Thinking | TurnState::Speaking | TurnState::Ducked);
+        assert_eq!(stop.accesskit_node().is_disabled(), !can_stop, "{state:?}");
+    }
+    let mut window = Window::with(Settings { hands_free: true, ..Settings::default() }, [1100.0, 760.0]);
+    window.tell([Event::State(TurnState::Listening)]);
+    assert!(window.has("Listening"));
+}
+
+#[test]
+fn the_talk_button_talks_until_it_is_pressed_again() {
+    let mut window = Window::listening();
+    window.press(talk_bar::TALK);
+    assert_eq!(window.commands(), [Command::Talk]);
+    window.tell([Event::State(TurnState::Capturing)]);
+    window.press(talk_bar::TALK);
+    assert_eq!(window.commands(), [Command::TalkEnd]);
+}
+
+#[test]
+fn the_space_bar_talks_but_not_while_typing() {
+    let mut window = Window::listening();
+    window.harness.key_down(Key::Space);
+    window.harness.run();
+    assert_eq!(window.commands(), [Command::Talk]);
+    std::thread::sleep(std::time::Duration::from_millis(350));
+    window.harness.key_up(Key::Space);
+    window.harness.run();
+    assert_eq!(window.commands(), [Command::TalkEnd]);
+
+    window.harness.get_by_label(talk_bar::TEXT_FIELD).focus();
+    window.harness.run();
+    window.harness.key_press(Key::Space);
+    window.harness.run();
+    assert_eq!(window.commands(), []);
+}
+
+#[test]
+fn nobody_can_talk_to_an_engine_that_is_not_there() {
+    let mut window = Window::open();
+    window.press(talk_bar::TALK);
+    assert_eq!(window.commands(), []);
+}
+
+#[test]
+fn typed_text_is_sent_by_button_and_by_return() {
+    let mut window = Window::listening();
+    window.harness.get_by_label(talk_bar::TEXT_FIELD).focus();
+    window.harness.run();
+    window.harness.get_by_label(talk_bar::TEXT_FIELD).type_text("  What time is it? ");
+    window.harness.run();
+    window.press(talk_bar::SEND);
+    assert_eq!(window.commands(), [Command::SendText("What time is it?".into())]);
+    // The field is empty again and still has the keyboard.
+    window.harness.get_by_label(talk_bar::TEXT_FIELD).type_text("你好");
+    window.harness.run();
+    window.harness.key_press(Key::Enter);
+    window.harness.run();
+    assert_eq!(window.commands(), [Command::SendText("你好".into())]);
+    window.press(talk_bar::SEND);
+    assert_eq!(window.commands(), [], "nothing is sent when nothing is typed");
+}
+
+#[test]
+fn an_answer_is_stopped_by_button_and_by_escape() {
+    let mut window = Window::open();
+    window.tell([Event::State(TurnState::Speaking)]);
+    window.press(talk_bar::STOP);
+    window.harness.key_press(Key::Escape);
+    window.harness.run();
+    assert_eq!(window.commands(), [Command::Interrupt, Command::Interrupt]);
+}
+
+#[test]
+fn switches_send_their_command_and_are_kept() {
+    let mut window = Window::listening();
+    window.press(talk_bar::HANDS_FREE);
+    window.press(talk_bar::MUTE);
+    window.press(talk_bar::UNMUTE);
+    assert_eq!(window.commands(), [Command::SetHandsFree(true), Command::SetMuted(true), Command::SetMuted(false)]);
+    assert!(window.kept.lock().unwrap().last().unwrap().hands_free);
+    window.press("Settings");
+    window.press("Patient");
+    window.press(settings_panel::RELOAD);
+    window.press("Dark");
+    assert_eq!(window.commands(), [Command::SetEagerness(Eagerness::Patient), Command::ReloadEngine]);
+    let kept = window.kept.lock().unwrap();
+    assert_eq!((kept.last().unwrap().eagerness, kept.last().unwrap().theme), (Eagerness::Patient, Theme::Dark));
+    assert_eq!(kept.len(), 3, "kept only when something changed");
+}
+
+#[test]
+fn words_are_shown_as_they_come_and_a_cut_is_told() {
+    let mut window = Window::open();
+    window.tell([Event::State(TurnState::Thinking)]);
+    window.tell(answer(1, "What is it?", &[]));
+    assert!(window.has("What is it?") && window.has("An answer is on its way"));
+    window.tell(answer(1, "What is it?", &["It is ", "a tree."]));
+    assert!(window.has("It is a tree.") && !window.has("An answer is on its way"));
+    assert!(!window.has(conversation::NOT_HEARD));
+    let report = TurnReport {
+        turn: 1,
+        heard: "What is it?".into(),
+        answer: "It is a tree.".into(),
+        spoken_bytes: 6,
+        cut_off: true,
+        ttfa_ms: Some(612.0),
+        ttfa_compute_ms: Some(400.0),
+        rtf: Some(0.25),
+        ..TurnReport::default()
+    };
+    let bars = vec![Bar { stage: Stage::Stt, start_ms: -20.0, end_ms: 100.0 }];
+    window.tell([Event::TurnEnded { report: Box::new(report), bars }]);
+    assert!(window.has(conversation::NOT_HEARD) && window.has("answered in 0.61 s"));
+    assert_eq!(window.harness.get_all_by_label("612").count(), 4, "the large figure, last, p50 and p95");
+    assert!(window.has("400 ms of it computing") && window.has("0.25"));
+    assert!(window.has("Waterfall of the last turn"));
+    window.press(NEW_CONVERSATION);
+    assert_eq!(window.commands(), [Command::NewConversation]);
+    window.tell([Event::ConversationCleared]);
+    assert!(!window.has("It is a tree."));
+}
+
+#[test]
+fn the_meters_show_each_stage_and_the_counters() {
+    let mut window = Window::open();
+    let mark =
+        |ms: u64| StageMark { epoch: 1, stage: Stage::LlmDecode, start: Micros(0), end: Micros(ms * 1000), units: 1 };
+    window.tell([
+        Event::Mark(mark(21)),
+        Event::Mark(mark(43)),
+        Event::Counters { xruns: 7, starvation: 0, lost_capture: 480, queued_ms: 123.4 },
+    ]);
+    assert!(window.has("llm decode") && window.has("43") && window.has("32"));
+    assert!(window.has("7") && window.has("123 ms") && window.has_part("480 samples of the microphone were lost"));
+    assert!(!window.has("stt"));
+}
+
+#[test]
+fn missing_models_are_fetched_with_one_press() {
+    let mut window = Window::open();
+    window.tell([Event::Models(vec![model("a", ModelState::Ready), model("b", ModelState::Absent)])]);
+    window.press(conversation::GET_MODELS);
+    assert_eq!(window.commands(), [Command::PullModels(vec!["b".into()])]);
+    let pull = |state| {
+        Event::Pull(PullProgress { id: "b".into(), state, done: 25_000_000, total: 100_000_000, bytes_per_second: 5e6 })
+    };
+    window.tell([pull(PullState::Fetching)]);
+    assert!(window.has_part("25.0 MB of 100 MB · 5.0 MB/s · 15 s left") && !window.has(conversation::GET_MODELS));
+    assert!(window.has("Fetching Model b"));
+    let bars =
+        window.harness.get_all_by_role(Role::ProgressIndicator).filter_map(|bar| bar.accesskit_node().numeric_value());
+    assert_eq!(bars.collect::<Vec<_>>(), [25.0, 25.0], "in the middle and in the panel");
+    window.harness.get_all_by_label(models::CANCEL).next().unwrap().click();
+    window.harness.run();
+    assert_eq!(window.commands(), [Command::CancelPull]);
+    window.tell([pull(PullState::Failed { why: "no space".into(), remedy: "Free 80 MB.".into() })]);
+    assert!(window.has("Model b: no space") && window.has("Free 80 MB."));
+    window.press("Get Model b");
+    assert_eq!(window.commands(), [Command::PullModels(vec!["b".into()])]);
+}
+
+#[test]
+fn loading_shows_how_far_it_is() {
+    let mut window = Window::open();
+    window.tell([
+        Event::State(TurnState::Loading),
+        Event::EngineLoading { what: "language model".into(), fraction: Some(0.4) },
+    ]);
+    let bar =
+        window.harness.get_all_by_label("Loading: language model").find_map(|n| n.accesskit_node().numeric_value());
+    assert!((bar.unwrap() - 40.0).abs() < 1e-4);
+    window.tell([Event::EngineReady { name: "cascade".into(), description: "three models".into() }]);
+    assert!(window.has_part("three models") && !window.has("Loading: language model"));
+}
+
+#[test]
+fn trouble_is_told_with_its_remedy() {
+    let mut window = Window::open();
+    window.tell([Event::State(TurnState::Faulted { why: "Out of memory".into(), remedy: "Close programs".into() })]);
+    assert!(window.has("Out of memory") && window.has("Close programs"));
+    window.press(banners::RETRY);
+    assert_eq!(window.commands(), [Command::RetryAfterFault]);
+    window.tell([
+        Event::State(TurnState::Degraded { why: "The microphone is gone".into() }),
+        Event::Problem { what: "It is loud".into(), remedy: "Whisper".into(), severity: Severity::Warning },
+    ]);
+    assert!(window.has("The microphone is gone") && window.has("It is loud") && window.has("Whisper"));
+    window.press("Dismiss");
+    assert!(!window.has("It is loud"));
+    window.events = None;
+    window.harness.run();
+    assert!(window.has("Stopped"), "a session that is gone is told");
+}
+
+#[test]
+fn devices_are_chosen_by_name() {
+    let mut window = Window::open();
+    let list = |chosen: Option<&str>, open: Option<&str>| DeviceList {
+        available: vec![DeviceEntry { id: "usb:1".into(), name: "Headset".into() }],
+        chosen: chosen.map(Into::into),
+        open: open.map(Into::into),
+    };
+    window.tell([Event::Devices { input: list(None, Some("Built-in")), output: list(Some("gone"), None) }]);
+    window.press("Sound");
+    assert!(window.has("now: Built-in") && window.has("none is open"));
+    let shown = |window: &Window, label| window.harness.get_by_role_and_label(Role::ComboBox, label).value();
+    assert_eq!(shown(&window, devices::LOUDSPEAKER).as_deref(), Some("Not connected"));
+    window.harness.get_by_role_and_label(Role::ComboBox, devices::MICROPHONE).click();
+    window.harness.run();
+    window.press("Headset");
+    assert_eq!(window.commands(), [Command::SelectInput(Some("usb:1".into()))]);
+    assert_eq!(window.kept.lock().unwrap().last().unwrap().input_device.as_deref(), Some("usb:1"));
+}
+
+#[test]
+fn the_panels_keep_inside_their_card() {
+    let mut window = Window::open();
+    for card in ["Models", "Sound", "Settings"] {
+        window.press(card);
+    }
+    // The card ends 8 before the window's edge and has a margin of 12.
+    for role in [Role::Slider, Role::SpinButton, Role::ComboBox, Role::MultilineTextInput] {
+        let rights: Vec<f32> = window.harness.get_all_by_role(role).map(|node| node.rect().right()).collect();
+        assert!(rights.iter().all(|right| *right <= 1080.0), "{role:?}: {rights:?}");
+    }
+}
+
+// The harness panics on a character that no font has.
+#[test]
+fn chinese_is_shown_with_the_fonts_that_are_carried() {
+    let mut window = Window::open();
+    window.tell(answer(1, "你好，你会说中文吗？", &["会！今天", "天气很好。「春眠不觉晓」"]));
+    window.tell([Event::Spoken { turn: 1, bytes: 4 }]);
+    assert!(window.has("会！今天天气很好。「春眠不觉晓」"));
+}
+
+#[test]
+fn a_small_window_keeps_every_control_inside() {
+    let mut window = Window::with(Settings::default(), [640.0, 480.0]);
+    window.tell([Event::State(TurnState::Speaking)]);
+    window.tell(answer(1, "A question", &[&"A long answer without an end. ".repeat(30)]));
+    for open in [false, true] {
+        for label in [talk_bar::TALK, talk_bar::SEND, talk_bar::STOP, talk_bar::MUTE, talk_bar::HANDS_FREE, SIDE_PANEL]
+        {
+            let rect = window.harness.get_by_label(label).rect();
+            let screen = Rect::from_min_size(pos2(0.0, 0.0), vec2(640.0, 480.0));
+            assert!(screen.contains_rect(rect), "{label} is at {rect:?} (side panel open: {open})");
+        }
+        assert_eq!(window.has("Latency"), open);
+        if !open {
+            window.press(SIDE_PANEL);
+        }
+    }
+}
+
+#[test]
+fn a_still_window_asks_for_no_frames() {
+    let mut window = Window::listening();
+    window.tell(answer(1, "Hello", &["Hi."]));
+    let still = |window: &Window| {
+        let viewports = &window.harness.output().viewport_output;
+        viewports.values().map(|viewport| viewport.repaint_delay).min().unwrap()
+    };
+    assert_eq!(still(&window), std::time::Duration::MAX);
+    window.tell([Event::State(TurnState::Thinking)]);
+    assert!(still(&window) <= std::time::Duration::from_millis(33));
+}

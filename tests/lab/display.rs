@@ -1,0 +1,102 @@
+//! A display made of software: a private X server without a window manager. It ends when the [`Display`] is dropped.
+
+use super::process::{Running, tool};
+use anyhow::{Context, Result, bail};
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The display.
+pub struct Display {
+    server: Running,
+    name: OsString,
+    _dir: tempfile::TempDir,
+}
+
+/// A window on the display, as X numbers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window(String);
+
+impl Display {
+    /// Starts a display of 1280 x 800 on a number that nobody uses: the server finds one itself, and says which.
+    pub fn start() -> Result<Display> {
+        let dir = tempfile::Builder::new().prefix("display").tempdir()?;
+        let mut command = Command::new("Xvfb");
+        command.args(["-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp"]).stdout(Stdio::piped());
+        let mut server = Running::start(&mut command, &dir.path().join("xvfb.log"))?;
+        let mut number = String::new();
+        BufReader::new(server.child().stdout.take().context("Xvfb has no standard output")?).read_line(&mut number)?;
+        if number.trim().is_empty() {
+            bail!("Xvfb has not started: {}", server.said());
+        }
+        Ok(Display { server, name: format!(":{}", number.trim()).into(), _dir: dir })
+    }
+
+    /// What a program needs in its environment to open its window here, drawn without a graphics card.
+    pub fn env(&self) -> [(&'static str, OsString); 3] {
+        [("DISPLAY", self.name.clone()), ("WAYLAND_DISPLAY", OsString::new()), ("LIBGL_ALWAYS_SOFTWARE", "1".into())]
+    }
+
+    pub fn server_id(&self) -> u32 {
+        self.server.id()
+    }
+
+    /// A picture of the whole display, as PNG.
+    pub fn screenshot(&self, png: &Path) -> Result<()> {
+        let args: [&OsStr; 3] = ["-window".as_ref(), "root".as_ref(), png.as_os_str()];
+        tool("import", &self.display_env(), args)?;
+        Ok(())
+    }
+
+    /// How many different colours the display shows now: one when it is blank.
+    pub fn colours(&self) -> Result<usize> {
+        let raw = Command::new("import")
+            .args(["-window", "root", "-depth", "8", "rgb:-"])
+            .env("DISPLAY", &self.name)
+            .stdin(Stdio::null())
+            .output()?;
+        if !raw.status.success() {
+            bail!("import failed: {}", String::from_utf8_lossy(&raw.stderr).trim());
+        }
+        Ok(raw.stdout.chunks_exact(3).collect::<std::collections::HashSet<_>>().len())
+    }
+
+    /// Waits for a window whose title contains `title`.
+    pub fn window(&self, title: &str, limit: Duration) -> Result<Window> {
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            // xdotool fails while there is none
+            let found = self.xdotool(["search", "--onlyvisible", "--name", title]).unwrap_or_default();
+            if let Some(id) = found.lines().last() {
+                return Ok(Window(id.to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("no window called '{title}' within {limit:?}")
+    }
+
+    /// Clicks at a point of the display.
+    pub fn click(&self, x: u32, y: u32) -> Result<()> {
+        self.xdotool(["mousemove", "--sync", &x.to_string(), &y.to_string(), "click", "1"]).map(drop)
+    }
+
+    /// Types into a window. Without a window manager nothing has the focus until it is given.
+    pub fn type_text(&self, window: &Window, text: &str) -> Result<()> {
+        self.xdotool(["windowfocus", "--sync", &window.0, "type", "--delay", "20", text]).map(drop)
+    }
+
+    /// Presses a key (`Return`, `ctrl+l`) in a window.
+    pub fn key(&self, window: &Window, key: &str) -> Result<()> {
+        self.xdotool(["windowfocus", "--sync", &window.0, "key", key]).map(drop)
+    }
+
+    fn xdotool<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Result<String> {
+        tool("xdotool", &self.display_env(), args)
+    }
+
+    fn display_env(&self) -> [(&str, &OsStr); 1] {
+        [("DISPLAY", &self.name)]
+    }
+}

@@ -1,0 +1,97 @@
+//! A spoken turn with the real program: its window on a display, a question said into its microphone, its answer
+//! recorded from its loudspeaker, and the end. Models are the real starter models, from the store that the program
+//! itself would use (`make test` fills it); settings are its defaults.
+#![cfg(target_os = "linux")]
+
+mod lab;
+
+use anyhow::{Context, Result};
+use lab::display::Display;
+use lab::measure::{self, Recording};
+use lab::process::{Running, descendants, is_running};
+use lab::sound::Lab;
+use rustix::process::Signal;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What is waited for is waited for this long: not a promise of speed, but the end of a test that hangs.
+const LIMIT: Duration = Duration::from_secs(180);
+/// The answer is over when it has been silent for so many seconds: longer than the pause between two clauses on a busy
+/// machine.
+const SILENCE_S: f64 = 4.0;
+/// The program promises to end within a second of being asked; a busy machine gets a little more.
+const GOODBYE: Duration = Duration::from_secs(3);
+/// A step from one sample to the next that no speech takes, in parts of full scale: a 4 kHz tone at half of full scale
+/// takes 0.26.
+const CLICK: f32 = 0.5;
+
+#[test]
+fn a_question_said_aloud_is_answered_aloud() -> Result<()> {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let question = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/question.wav");
+    let home = tempfile::tempdir()?;
+    let sound = Lab::start()?;
+    let display = Display::start()?;
+
+    let mut antiphon = Running::start(
+        Command::new(env!("CARGO_BIN_EXE_antiphon"))
+            .envs(sound.env())
+            .envs(display.env())
+            .env("XDG_CONFIG_HOME", home.path())
+            .env("RUST_LOG", "antiphon=info")
+            .env("NO_COLOR", "1")
+            .stdout(Stdio::null()),
+        &kept.join("talk.log"),
+    )?;
+    antiphon.wait_until("line that says ready", LIMIT, |log| log.lines().any(|line| line.ends_with("ready")))?;
+    display.window("Antiphon", LIMIT)?;
+
+    let recorder = sound.recorder()?;
+    sound.say(&question)?;
+    let program = antiphon.id();
+    let heard = recorder.wait_until("end of the answer", LIMIT, |so_far| answered(so_far) || !is_running(program));
+    display.screenshot(&kept.join("talk.png"))?;
+    let colours = display.colours()?;
+    let recording = recorder.stop();
+    recording.save(&kept.join("talk.wav"))?;
+    heard.with_context(|| format!("the program said:\n{}", antiphon.said()))?;
+    assert!(is_running(program), "the program ended by itself; it said:\n{}", antiphon.said());
+
+    // The answer came after the question, and is whole.
+    let turns = recording.turns();
+    assert_eq!(turns.len(), 1, "the question is one turn: {turns:?}");
+    let turn = &turns[0];
+    let answer = turn.answer.clone().context("an answer")?;
+    assert!(turn.gap_ms.is_some_and(|gap| gap > 0.0), "{turn:?}");
+    let early = measure::spans(&recording.answer[..turn.user.end], recording.rate, measure::FLOOR_DB, 1.0);
+    assert_eq!(early, [], "the program spoke while the user did");
+    assert!(recording.seconds(answer.len()) > 0.5, "an answer of {} s", recording.seconds(answer.len()));
+    let torn: Vec<_> = turn.holes.iter().filter(|hole| hole.inside_clause()).collect();
+    assert!(torn.is_empty(), "torn in {} places: {torn:?}; listen to {}", torn.len(), kept.join("talk.wav").display());
+    let (at, jump) = measure::largest_jump(&recording.answer[answer.clone()]);
+    assert!(jump < CLICK, "a step of {jump} at {:.3} s", recording.seconds(answer.start + at));
+
+    // The window shows something: text, panels, meters, and not one flat colour.
+    assert!(colours > 50, "the display shows {colours} colours: {}", kept.join("talk.png").display());
+
+    // Asked to end, it ends, and leaves nobody behind.
+    let children = descendants(antiphon.id());
+    let asked = Instant::now();
+    antiphon.signal(Signal::TERM)?;
+    let status = antiphon.wait(GOODBYE)?;
+    println!("gap {:.0} ms, ended in {:.0} ms", turn.gap_ms.unwrap_or_default(), asked.elapsed().as_secs_f64() * 1e3);
+    assert_eq!(status.code(), Some(0), "{status}; the program said:\n{}", antiphon.said());
+    let left: Vec<_> = children.into_iter().filter(|id| is_running(*id)).collect();
+    assert_eq!(left, [], "processes left behind");
+    assert!(!antiphon.said().contains("panicked"), "{}", antiphon.said());
+    Ok(())
+}
+
+/// Whether the question has been answered, and the answer is over.
+fn answered(so_far: &Recording) -> bool {
+    let silence = (SILENCE_S * f64::from(so_far.rate)) as usize;
+    measure::spans(&so_far.answer, so_far.rate, measure::FLOOR_DB, SILENCE_S)
+        .last()
+        .is_some_and(|answer| so_far.answer.len() > answer.end + silence)
+}

@@ -29,9 +29,9 @@ pub use tokens::Tokens;
 /// Every Whisper model has heads of this width.
 const HEAD_WIDTH: usize = 64;
 
-/// Of the borrowed silence: the first state used, soon after the sound before it, and how many (2 s). Over the same
-/// 78 utterances, a context of sound + 1 s alone went astray 20 times, one of at least 5 s still 2 times, and sound +
-/// 0.5 s with this silence never.
+/// Of the borrowed silence: the first state used, soon after the sound before it, and how many (2 s). Of 153 utterances
+/// (eleven voices, noise, telephone), a context of the sound + 1 s alone went in circles in 43, the sound + 0.5 s with
+/// this silence in one.
 const SILENCE_FROM: usize = 60;
 const SILENCE_LEN: usize = 100;
 

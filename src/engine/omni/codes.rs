@@ -69,7 +69,7 @@ pub fn penalise(row: &mut [f32], seen: &[u32], penalty: f32) {
     }
 }
 
-/// Keeps the likeliest codes that together reach `top_p`, and at least [`FEWEST`].
+/// Keeps the likeliest codes that together reach `top_p`, and at least three.
 pub fn keep_top_p(row: &mut [f32], top_p: f32) {
     let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weight = |l: f32| f64::from(l - top).exp();
@@ -86,7 +86,7 @@ pub fn keep_top_p(row: &mut [f32], top_p: f32) {
     }
 }
 
-/// Keeps the `top_k` likeliest codes (and those equal to the last of them), and at least [`FEWEST`].
+/// Keeps the `top_k` likeliest codes (and those equal to the last of them), and at least three.
 pub fn keep_top_k(row: &mut [f32], top_k: usize) {
     let keep = top_k.max(FEWEST).min(row.len());
     let mut sorted = row.to_vec();

@@ -69,7 +69,7 @@ pub fn penalise(row: &mut [f32], seen: &[u32], penalty: f32) {
     }
 }
 
-/// Keeps the likeliest codes that together reach `top_p`, and at least [`FEWEST`].
+/// Keeps the likeliest codes that together reach `top_p`, and at least three.
 pub fn keep_top_p(row: &mut [f32], top_p: f32) {
     let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weight = |l: f32| f64::from(l - top).exp();
@@ -86,7 +86,7 @@ pub fn keep_top_p(row: &mut [f32], top_p: f32) {
     }
 }
 
-/// Keeps the `top_k` likeliest codes (and those equal to the last of them), and at least [`FEWEST`].
+/// Keeps the `top_k` likeliest codes (and those equal to the last of them), and at least three.
 pub fn keep_top_k(row: &mut [f32], top_k: usize) {
     let keep = top_k.max(FEWEST).min(row.len());
     let mut sorted = row.to_vec();
@@ -145,4 +145,53 @@ fn draw(row: &[f32], point: f64) -> u32 {
         }
     }
     last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter() -> CodeFilter {
+        CodeFilter { temperature: vec![0.5], top_p: 0.7, top_k: 20, repetition_penalty: 1.0, end_code: 4 }
+    }
+
+    #[test]
+    fn codes_are_drawn_in_proportion() {
+        let row = vec![0.5f32.ln(), f32::NEG_INFINITY, 0.3f32.ln(), 0.2f32.ln()];
+        for (point, code) in [(0.0, 0), (0.49, 0), (0.51, 2), (0.79, 2), (0.81, 3), (0.999_999, 3)] {
+            assert_eq!(draw(&row, point), code, "at {point}");
+        }
+        let mut random = RandomCodes::new(1);
+        let at = Moment { in_call: 0, may_end: true };
+        let mut counts = [0usize; 4];
+        for _ in 0..4000 {
+            counts[random.choose(std::slice::from_ref(&row), at)[0] as usize] += 1;
+        }
+        // Five standard deviations of a binomial with 4000 draws are 158 at most.
+        for (count, expected) in counts.iter().zip([2000usize, 0, 1200, 800]) {
+            assert!(count.abs_diff(expected) < 160, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_frame_is_only_tempered() {
+        let logits = vec![vec![3.0f32, 2.0, 1.0, 0.0, -1.0]];
+        let mut first = logits.clone();
+        filter().apply(&mut first, &[], false);
+        assert_eq!(first, [[6.0, 4.0, 2.0, 0.0, -2.0]]);
+        let mut later = logits.clone();
+        filter().apply(&mut later, &[vec![0]], false);
+        // The first alone reaches 0.7, but three always stay.
+        assert_eq!(later, [[6.0, 4.0, 2.0, f32::NEG_INFINITY, f32::NEG_INFINITY]]);
+        let mut banned = logits;
+        filter().apply(&mut banned, &[], true);
+        assert_eq!(banned, [[6.0, 4.0, 2.0, 0.0, f32::NEG_INFINITY]]);
+    }
+
+    #[test]
+    fn equal_codes_share_the_last_place() {
+        let mut row = vec![1.0, 1.0, 1.0, 1.0, 0.0];
+        keep_top_k(&mut row, 2);
+        assert_eq!(row, [1.0, 1.0, 1.0, 1.0, f32::NEG_INFINITY]);
+    }
 }

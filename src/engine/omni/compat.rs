@@ -331,7 +331,8 @@ impl CompatSpeech<'_> {
     }
 
     fn prefill(&mut self, s: &mut Segment, ids: &[u32], from: usize, to: usize) -> Result<(), EngineError> {
-        let to = to.min(ids.len()).min(self.mouth.tts.config.audio_start());
+        // With all text slots full, upstream's last slice takes in `[Ptts]`, whose key nothing ever sees.
+        let to = to.min(ids.len()).min(s.state.cache().len());
         let ids = ids.get(from..to).unwrap_or_default();
         if ids.is_empty() {
             return Ok(());

@@ -125,7 +125,7 @@ impl OmniConfig {
             tts: Self::parse_tts(&tts, llm.hidden)?,
             llm,
         };
-        if config.audio.width % config.audio.heads != 0 {
+        if !config.audio.width.is_multiple_of(config.audio.heads) {
             return Err(audio.bad("encoder_attention_heads", "a divisor of d_model"));
         }
         Ok(config)
@@ -182,7 +182,7 @@ impl OmniConfig {
         if config.speaker_slots != 1 {
             return Err(tts.bad("num_spk_embs", "1, the only layout this program knows"));
         }
-        if config.audio_codes < 2 || config.codebooks % 2 != 0 {
+        if config.audio_codes < 2 || !config.codebooks.is_multiple_of(2) {
             return Err(tts.bad("num_vq", "an even number of codebooks with at least two codes"));
         }
         if config.decoder.max_positions <= config.audio_start() + config.audio_chunk {

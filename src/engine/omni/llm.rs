@@ -14,7 +14,7 @@ use candle_core::{DType, Tensor};
 
 /// The loaded language model.
 pub struct Llm {
-    /// `[vocab, hidden]`
+    /// `[vocab, hidden]`, in the checkpoint's precision: only the rows in use are widened.
     embed: Tensor,
     decoder: Decoder,
     head: Linear,
@@ -30,7 +30,7 @@ impl Llm {
         let embed = source.get(&format!("{table}.weight"), &[shape.0, shape.1])?;
         let head = if own_head { "llm.lm_head" } else { table };
         Ok(Self {
-            embed: place.dense(&embed)?,
+            embed: embed.to_device(place.device())?,
             decoder: Decoder::from_safetensors(&config.llm, source, "llm.model.", place)?,
             head: Linear::load(source, head, shape, false, place)?,
             vocab: config.vocab,
@@ -50,7 +50,8 @@ impl Llm {
                 self.vocab
             )));
         }
-        Ok(self.embed.index_select(&Tensor::new(ids, self.decoder.device())?, 0)?)
+        let rows = self.embed.index_select(&Tensor::new(ids, self.decoder.device())?, 0)?;
+        Ok(rows.to_dtype(self.decoder.dtype())?)
     }
 
     /// The embeddings of `ids`, with the rows within `bounds` replaced by those of `audio` `[m, hidden]`, in order.

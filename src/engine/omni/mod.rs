@@ -135,7 +135,10 @@ impl OmniEngine {
         let mind = &mut omni.mind;
         let placeholders = reference.map(|r| prompt::placeholders(mind.ear.positions(r.len()), mind.ear.group()));
         let persona = mind.tokens.harmless(setup.system_prompt.trim());
-        let language = if words::mostly_chinese(&persona) { Language::Chinese } else { Language::English };
+        let language = match crate::engine::text::speakable::Language::of(&persona) {
+            crate::engine::text::speakable::Language::Chinese => Language::Chinese,
+            crate::engine::text::speakable::Language::English => Language::English,
+        };
         let message = prompt::system_prompt(mode, language, placeholders.as_deref(), &persona);
         let limit = self.options.context.min(omni.config.llm.max_positions);
         let mind = &mut omni.mind;

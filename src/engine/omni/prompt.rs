@@ -123,3 +123,47 @@ pub fn audio_bounds(ids: &[u32], start: u32, end: u32) -> Vec<(usize, usize)> {
     let at = |token| ids.iter().enumerate().filter(move |(_, id)| **id == token).map(|(i, _)| i);
     at(start).map(|i| i + 1).zip(at(end)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sound_takes_the_positions_upstream_gives_it() {
+        // Samples, encoder positions, positions of the language model (of the reference, with pools of two).
+        for (samples, encoded, positions_) in
+            [(16_000, 50, 25), (6_400, 20, 10), (35_200, 110, 55), (321, 2, 1), (320, 1, 0), (1, 1, 0), (0, 0, 0)]
+        {
+            assert_eq!((encoder_positions(samples), positions(samples, 2)), (encoded, positions_), "{samples}");
+        }
+        assert_eq!(positions(SHORTEST, 2), 1);
+        assert_eq!(positions(SHORTEST - 1, 2), 0);
+    }
+
+    #[test]
+    fn placeholders_come_in_groups_of_a_second() {
+        let text = placeholders(55, 25);
+        let groups: Vec<usize> =
+            text.split("<|audio_end|>").filter(|g| !g.is_empty()).map(|g| g.matches("<unk>").count()).collect();
+        assert_eq!(groups, [25, 25, 5]);
+        assert_eq!(text.matches("<|audio_start|>").count(), 3);
+        assert_eq!(placeholders(0, 25), "");
+        assert_eq!(audio_bounds(&[7, 1, 9, 9, 2, 1, 9, 2], 1, 2), [(2, 4), (6, 7)]);
+    }
+
+    #[test]
+    fn the_system_prompt_stands_on_lines() {
+        assert_eq!(
+            system_prompt(Mode::FirstAssistant, Language::English, Some("<S>"), ""),
+            "<|im_start|>user\nClone the voice in the provided audio prompt.\n<S>\nAs an assistant, you will speak using this voice style.<|im_end|>\n"
+        );
+        assert_eq!(
+            system_prompt(Mode::Assistant, Language::English, None, "You are Ann."),
+            "<|im_start|>user\nUse the <reserved_53> voice.\nYou are a helpful assistant with the above voice style.\nYou are Ann.<|im_end|>\n"
+        );
+        assert_eq!(
+            system_prompt(Mode::Cloning, Language::Chinese, Some("<S>"), ""),
+            "<|im_start|>user\n模仿输入音频中的声音特征。\n<S><|im_end|>\n"
+        );
+    }
+}

@@ -17,11 +17,16 @@ fn load(files: &[PathBuf]) -> Result<(Tokenizer, PathBuf), EngineError> {
         let first = files.first().map(|f| f.display().to_string()).unwrap_or_default();
         return Err(EngineError::Model(format!("the tokenizer {first} is missing: pull the model again")));
     };
-    match Tokenizer::from_file(file) {
-        Ok(tokenizer) => Ok((tokenizer, file.clone())),
-        Err(e) => {
-            Err(EngineError::Model(format!("cannot read {} as a tokenizer: {e}; pull the model again", file.display())))
-        }
+    let unreadable = |e: &dyn std::fmt::Display| {
+        EngineError::Model(format!("cannot read {} as a tokenizer: {e}; pull the model again", file.display()))
+    };
+    let bytes = std::fs::read(file).map_err(|e| unreadable(&e))?;
+    serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|e| unreadable(&e))?;
+    // The tokenizer's own reader panics on some damaged files.
+    match std::panic::catch_unwind(|| Tokenizer::from_bytes(&bytes)) {
+        Ok(Ok(tokenizer)) => Ok((tokenizer, file.clone())),
+        Ok(Err(e)) => Err(unreadable(&e)),
+        Err(_) => Err(unreadable(&"it is damaged")),
     }
 }
 

@@ -182,7 +182,7 @@ impl Tts {
         speaker: Option<&Tensor>,
         probe: &mut dyn Probe,
     ) -> Result<(), EngineError> {
-        if at + ids.len() > self.config.audio_start() {
+        if at + ids.len() > state.cache.len() {
             return Err(EngineError::Unsupported(format!(
                 "{} text tokens do not fit the {} slots of a segment",
                 at + ids.len(),

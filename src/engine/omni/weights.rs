@@ -283,15 +283,18 @@ impl SimpleBackend for Weights {
     }
 }
 
+/// Is told the part at hand and the share of the checkpoint done.
+type Report<'a, 'b> = &'a mut (dyn FnMut(&str, f32) + 'b);
+
 /// A checkpoint that tells how far loading has come each time a tensor is taken.
 pub struct Reported<'a, 'b> {
     weights: &'a Weights,
     part: &'static str,
-    report: std::cell::RefCell<&'a mut (dyn FnMut(&str, f32) + 'b)>,
+    report: std::cell::RefCell<Report<'a, 'b>>,
 }
 
 impl<'a, 'b> Reported<'a, 'b> {
-    pub fn new(weights: &'a Weights, part: &'static str, report: &'a mut (dyn FnMut(&str, f32) + 'b)) -> Self {
+    pub fn new(weights: &'a Weights, part: &'static str, report: Report<'a, 'b>) -> Self {
         Self { weights, part, report: std::cell::RefCell::new(report) }
     }
 }

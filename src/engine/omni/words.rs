@@ -2,11 +2,16 @@
 //!
 //! Owns the words that are not complete yet; lives on the engine thread. Text arrives in pieces that end anywhere; what
 //! leaves is cut only where the speech tokenizer would cut too (at spaces and around Chinese characters), so that the
-//! tokens are those of the whole text. A number keeps its neighbour: what it counts decides how it is read.
+//! tokens are those of the whole text. A number keeps its neighbours: what it counts
+//! decides how it is read; a link or a piece of code stays whole.
 //! Invariant: the units' `text_end` grow to the length of all text given.
 
 use super::tokens::TtsTokens;
 use crate::engine::EngineError;
+use crate::engine::text::speakable::Speaker;
+
+/// An unclosed link or code span is not waited for beyond this many bytes.
+const LONGEST_SPAN: usize = 200;
 
 /// What comes after a unit when it is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,8 +35,7 @@ pub struct Unit {
 pub struct WordFeed {
     held: String,
     given: usize,
-    chinese: usize,
-    latin: usize,
+    speaker: Speaker,
 }
 
 impl WordFeed {
@@ -41,8 +45,6 @@ impl WordFeed {
 
     /// More text. Gives the units that are complete now.
     pub fn push(&mut self, piece: &str, tokens: &TtsTokens) -> Result<Vec<Unit>, EngineError> {
-        self.chinese += piece.chars().filter(|c| is_chinese(*c)).count();
-        self.latin += piece.chars().filter(char::is_ascii_alphabetic).count();
         self.held.push_str(piece);
         let mut units = Vec::new();
         while let Some(end) = unit_end(&self.held) {
@@ -63,18 +65,12 @@ impl WordFeed {
     fn take(&mut self, end: usize, tokens: &TtsTokens) -> Result<Vec<Unit>, EngineError> {
         let text: String = self.held.drain(..end).collect();
         self.given += text.len();
-        let ids = tokens.encode(&spoken(&text, self.chinese > 0 && self.chinese >= self.latin))?;
+        let ids = tokens.encode(&self.speaker.clause(&text).spoken)?;
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         Ok(vec![Unit { ids, text_end: self.given, ends: ends(&text) }])
     }
-}
-
-/// Whether a text is Chinese rather than Latin.
-pub fn mostly_chinese(text: &str) -> bool {
-    let chinese = text.chars().filter(|c| is_chinese(*c)).count();
-    chinese > 0 && chinese >= text.chars().filter(char::is_ascii_alphabetic).count()
 }
 
 fn is_chinese(c: char) -> bool {
@@ -86,8 +82,17 @@ fn is_wide_mark(c: char) -> bool {
     matches!(c, '\u{3000}'..='\u{303f}' | '\u{ff00}'..='\u{ffef}' | '…' | '—' | '“' | '”' | '‘' | '’')
 }
 
-fn counts(word: &str) -> bool {
-    word.chars().any(|c| c.is_numeric() || matches!(c, '$' | '€' | '£' | '¥' | '%' | '￥'))
+fn counts(c: char) -> bool {
+    c.is_numeric() || matches!(c, '$' | '€' | '£' | '¥' | '%' | '￥')
+}
+
+/// Whether a link or a code span has begun in `text` and not ended.
+fn is_open(text: &str) -> bool {
+    let link = text.rfind('[').is_some_and(|at| {
+        let rest = &text[at..];
+        !rest.contains(']') || (rest.contains("](") && !rest.contains(')'))
+    });
+    text.len() < LONGEST_SPAN && (link || text.matches('`').count() % 2 == 1)
 }
 
 /// The end of the first unit of `text`, if something has come after it that shows it complete.
@@ -95,7 +100,8 @@ fn unit_end(text: &str) -> Option<usize> {
     let mut start = 0;
     loop {
         let end = start + word_end(&text[start..])?;
-        if !counts(&text[start..end]) {
+        let number = text[start..end].contains(counts) || text[end..].starts_with(counts);
+        if !number && !is_open(&text[..end]) {
             return Some(end);
         }
         start = end;
@@ -132,26 +138,4 @@ fn ends(text: &str) -> Ends {
         Some(',' | ';' | ':' | '，' | '、' | '；' | '：' | '-' | '—') => Ends::Clause,
         _ => Ends::Word,
     }
-}
-
-/// Text as it is spoken: without signs that are only for the eye, numbers in words.
-fn spoken(text: &str, chinese: bool) -> String {
-    const CHINESE: [&str; 10] = ["零", "一", "二", "三", "四", "五", "六", "七", "八", "九"];
-    const ENGLISH: [&str; 10] = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
-    let mut spoken = String::new();
-    for c in text.chars() {
-        match c.to_digit(10).map(|d| d as usize) {
-            Some(d) if chinese => spoken.push_str(CHINESE[d]),
-            Some(d) => {
-                spoken.push(' ');
-                spoken.push_str(ENGLISH[d]);
-                spoken.push(' ');
-            }
-            None if matches!(c, '*' | '#' | '`' | '_' | '~' | '|') => spoken.push(' '),
-            // Emoji, arrows, dingbats, variation selectors.
-            None if matches!(c, '\u{2190}'..='\u{2bff}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f000}'..='\u{1faff}') => {}
-            None => spoken.push(c),
-        }
-    }
-    spoken
 }

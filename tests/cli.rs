@@ -303,8 +303,10 @@ fn the_question_is_understood_and_answered() -> Result<()> {
         .arg("--in")
         .arg(root("assets/question.wav")))?;
     assert_eq!(ran.code, Some(DONE), "{ran:?}");
-    assert_eq!(ran.out.lines().count(), 1, "one turn, one line: {ran:?}");
-    let turn: serde_json::Value = serde_json::from_str(&ran.out)?;
+    assert_eq!(ran.out.lines().count(), 1, "one object on one line: {ran:?}");
+    let dialogue: serde_json::Value = serde_json::from_str(&ran.out)?;
+    assert_eq!(dialogue["turns"].as_array().map(Vec::len), Some(1), "{dialogue}");
+    let turn = &dialogue["turns"][0];
     let text = |field: &str| turn[field].as_str().unwrap_or_default().to_lowercase();
     assert!(text("heard").contains("sky") && text("heard").contains("blue"), "{turn}");
     assert!(text("answer").split_whitespace().count() >= 3, "{turn}");

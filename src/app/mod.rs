@@ -25,10 +25,10 @@ use std::time::Duration;
 use view_state::ViewState;
 use widgets::{Icon, Look, icon_button};
 
-/// Frames of an animation: 30 a second.
-const ANIMATION_FRAME: Duration = Duration::from_millis(33);
-/// How long a number that changes often may wait to be shown: 20 a second.
-const SOON: Duration = Duration::from_millis(50);
+/// Frames of an animation: 10 a second. Where the processor draws, every frame is taken from the engine.
+const ANIMATION_FRAME: Duration = Duration::from_millis(100);
+/// How long a number that changes often may wait to be shown: 10 a second.
+const SOON: Duration = Duration::from_millis(100);
 /// Below this width the right side is closed unless the user opens it.
 const WIDE: f32 = 860.0;
 

@@ -12,7 +12,7 @@ use crate::metrics::{TurnReport, to_trace_json};
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What `converse` can be told.
 #[derive(Args, Clone, Debug)]
@@ -49,6 +49,9 @@ pub fn run(args: &ConverseArgs, choice: &EngineChoice, setup: SessionSetup) -> O
     for path in &args.inputs {
         questions.push(file::read(path).map_err(Failure::bad_input)?);
     }
+    for path in [Some(&args.out), args.record.as_ref(), args.trace.as_ref()].into_iter().flatten() {
+        has_place(path)?;
+    }
     let drive = Drive::start(choice, setup)?;
     let dialogue = drive.talk(&questions, &args.inputs)?;
     write_outputs(args, &dialogue)?;
@@ -63,6 +66,18 @@ pub fn run(args: &ConverseArgs, choice: &EngineChoice, setup: SessionSetup) -> O
         return print(&(json + "\n"));
     }
     print(&dialogue.turns.iter().map(table::turn).collect::<String>())
+}
+
+/// A result must not be lost for want of a folder after minutes of talk.
+fn has_place(path: &Path) -> Outcome {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() && !path.is_dir() {
+        return Ok(());
+    }
+    Err(Failure::bad_input(format!(
+        "{}: there is no folder to write it in: create it, or choose another",
+        path.display()
+    )))
 }
 
 fn write_outputs(args: &ConverseArgs, dialogue: &Dialogue) -> Outcome {

@@ -102,18 +102,25 @@ impl Drive {
     pub fn talk(mut self, questions: &[Clip], names: &[PathBuf]) -> Result<Dialogue, Failure> {
         let mut turns = Vec::new();
         let mut marks = Vec::new();
+        let mut unheard = Vec::new();
         for (question, name) in questions.iter().zip(names) {
             let before = turns.len();
             self.ask(question, &mut turns, &mut marks)?;
             if turns.len() == before {
-                tracing::warn!("{}: no speech was heard in it, so there is no answer", name.display());
+                unheard.push(name.display().to_string());
             }
         }
         self.session.stop();
         let recording = self.card.stop();
         let spans = answer_spans(&recording.assistant, recording.rate);
+        let unheard = unheard.join(", ");
         if turns.is_empty() {
-            return Err(Failure::bad_input("no speech was heard: check that the files hold clear speech"));
+            return Err(Failure::bad_input(format!(
+                "{unheard}: no speech was heard: give a recording of clear speech"
+            )));
+        }
+        if !unheard.is_empty() {
+            tracing::warn!("{unheard}: no speech was heard, so there is no answer");
         }
         Ok(Dialogue { engine: self.engine, description: self.description, turns, marks, recording, spans })
     }
@@ -133,7 +140,7 @@ impl Drive {
                 Some(Event::State(_)) => listening_since = None,
                 Some(Event::TurnEnded { report, .. }) => {
                     answered = true;
-                    if !report.heard.is_empty() {
+                    if !(report.heard.is_empty() && report.answer.is_empty()) {
                         turns.push(*report);
                     }
                 }

@@ -21,7 +21,6 @@ pub mod gguf;
 pub mod kv_cache;
 pub mod linear;
 pub mod omni;
-pub mod plain_linear;
 pub mod requantize;
 pub mod sampling;
 pub mod scripted;

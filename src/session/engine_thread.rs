@@ -13,6 +13,11 @@ use std::sync::mpsc::{Receiver, SyncSender};
 /// Loads an engine; called on the engine thread, again after a fault. Progress: what is being loaded, 0..1.
 pub type EngineLoader = Box<dyn FnMut(&mut dyn FnMut(&str, f32)) -> Result<Box<dyn Engine>, EngineError> + Send>;
 
+/// How much less urgent than sound the engine is, in steps of the system's scheduler: about a tenth of the time when both
+/// want the same core.
+#[cfg(target_os = "linux")]
+const PATIENCE: i32 = 10;
+
 /// What the session asks of the engine.
 pub enum Job {
     /// More of the user's speech, 16 kHz mono.
@@ -37,6 +42,7 @@ pub enum Job {
 
 /// Runs until the job channel closes.
 pub fn run(jobs: &Receiver<Job>, inbox: &SyncSender<Inbox>, hearing_sink: SessionSink) {
+    give_way_to_sound();
     let hearing: Arc<dyn ResponseSink> = Arc::new(hearing_sink);
     let mut worker = Worker { loader: None, engine: None, session: None, inbox, hearing };
     while let Ok(job) = jobs.recv() {
@@ -50,6 +56,16 @@ pub fn run(jobs: &Receiver<Job>, inbox: &SyncSender<Inbox>, hearing_sink: Sessio
         if inbox.send(Inbox::Engine(EngineEvent::Failed(failure))).is_err() {
             return;
         }
+    }
+}
+
+/// Lets the threads that move sound, and the window, go first. The pools that compute are started from this thread, and
+/// are as patient as it is.
+fn give_way_to_sound() {
+    // Linux keeps this for each thread; elsewhere it would slow the whole program down.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(PATIENCE) {
+        tracing::debug!("the engine does not give way to sound: {error}");
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// A dialog that is gone sooner than this was never there (26 ms where neither portal nor zenity exists).
 const NO_DIALOG: Duration = Duration::from_millis(150);
 
-/// The errand boy.
+/// What runs in the background for one session.
 pub struct Errands {
     runtime: tokio::runtime::Runtime,
     store: Store,

@@ -7,7 +7,7 @@
 //! sample was handed to the device.
 
 use super::inbox::{Inbox, MouthEvent};
-use crate::audio::jitter::{PrerollRules, SpeedMeter};
+use crate::audio::jitter::{PrerollRules, Speed, SpeedMeter};
 use crate::audio::{Joiner, PlaybackControl, PlaybackEnd};
 use crate::dsp::resample::Resampler;
 use crate::engine::PcmChunk;
@@ -25,6 +25,9 @@ const AUDIBLE: f32 = 0.003_162;
 const BEAT: Duration = Duration::from_millis(5);
 /// How often `Spoken` is told at most.
 const SPOKEN_EVERY: Duration = Duration::from_millis(40);
+
+/// How fast an engine is taken to be before it has made anything: fast enough, and not steady.
+const UNKNOWN: Speed = Speed { mean: 1.5, spread: 0.3 };
 
 /// What the mouth is asked to do.
 pub enum MouthJob {
@@ -248,7 +251,8 @@ impl Mouth {
         let rate = playback.rate;
         if reply.base.is_none() {
             let queued = Micros::of_samples(reply.ready.len() as u64, rate);
-            let needed = PrerollRules::default().needed(speed.speed(), reply.chunk_length, None);
+            let speed = speed.speed().unwrap_or(UNKNOWN);
+            let needed = PrerollRules::default().needed(Some(speed), reply.chunk_length, None);
             if reply.ready.is_empty() || !(reply.complete || queued >= needed) {
                 return;
             }

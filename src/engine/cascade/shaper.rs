@@ -17,6 +17,9 @@ const LEAD_MS: u32 = 20;
 const TAIL_MS: u32 = 60;
 const FADE_MS: u32 = 4;
 
+/// A pause is as quiet as a quiet room, not dead: dead silence sounds like a broken line. 80 dB below full scale.
+const ROOM: f32 = 1e-4;
+
 /// Shapes one clause.
 pub struct Shaper {
     rate: u32,
@@ -71,9 +74,21 @@ impl Shaper {
         for (i, x) in self.held.iter_mut().rev().take(fade).enumerate() {
             *x *= i as f32 / fade as f32;
         }
-        self.held.resize(self.held.len().max(loud + pause), 0.0);
+        let silence = (loud + pause).saturating_sub(self.held.len());
+        self.held.extend(room_tone(silence));
         std::mem::take(&mut self.held)
     }
+}
+
+/// The sound of a quiet room: white noise below [`ROOM`], the same every time, and zero at its end.
+fn room_tone(samples: usize) -> impl Iterator<Item = f32> {
+    let mut state = 1_u32;
+    let noise = move |_| {
+        // The generator of Numerical Recipes.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ROOM * ((state >> 16) as f32 / 32_768.0 - 1.0)
+    };
+    (0..samples.saturating_sub(1)).map(noise).chain((samples > 0).then_some(0.0))
 }
 
 /// Leaves quiet samples alone and bends loud ones below [`PEAK`].

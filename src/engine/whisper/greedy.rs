@@ -151,7 +151,7 @@ impl Greedy<'_> {
         from: usize,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let states = self.decoder.forward(tokens, at, cache, self.sound)?;
-        Ok(self.decoder.logits(&states.narrow(0, from, tokens.len() - from)?)?)
+        self.decoder.logits(&states.narrow(0, from, tokens.len() - from)?)
     }
 
     /// The likeliest token that may be written here, and its log-probability among those that may.

@@ -114,12 +114,12 @@ impl Whisper {
 
     /// The encoder's states for `mel`: `[positions, width]`, 50 positions a second. At most 30 s.
     pub fn encode(&self, mel: &Mel) -> Result<Tensor, EngineError> {
-        Ok(self.encoder.forward(mel)?)
+        self.encoder.forward(mel)
     }
 
     /// Prepares encoder states for the decoder: each layer's keys and values, computed once, a silence behind them.
     pub fn attend(&self, encoded: &Tensor) -> Result<CrossAttention, EngineError> {
-        Ok(self.decoder.cross_attention(encoded)?.followed_by(&self.silence)?)
+        self.decoder.cross_attention(encoded)?.followed_by(&self.silence)
     }
 
     /// Writes down what was said in `seconds` of sound. `draft` is a guess at the text tokens (what an earlier pass

@@ -30,7 +30,7 @@ const SPOKEN: [(&str, &str); 6] = [
 /// Loading takes a while; the model is immutable.
 static WHISPER: LazyLock<Arc<Whisper>> = LazyLock::new(|| {
     let loaded = Whisper::load(&models::folder("whisper-base"), Precision::Eight, &Device::Cpu);
-    Arc::new(loaded.unwrap_or_else(|e| panic!("{e}")))
+    Arc::new(loaded.expect("the model loads"))
 });
 
 fn ear() -> SpeechToText {

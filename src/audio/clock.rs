@@ -92,7 +92,7 @@ fn shifted(time: Micros, from: u64, to: u64, rate: u32) -> Micros {
 /// How many runs of sound a [`PlayedTimeline`] remembers.
 const RUNS: usize = 64;
 
-/// Remembers when the samples of a stream with pauses sounded: the last [`RUNS`] uninterrupted runs of samples, each
+/// Remembers when the samples of a stream with pauses sounded: the last `RUNS` uninterrupted runs of samples, each
 /// with the times of its first sample and of the sample that was handed over last.
 #[derive(Debug)]
 pub struct PlayedTimeline {

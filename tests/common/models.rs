@@ -6,5 +6,5 @@ use std::path::PathBuf;
 /// The folder of the model `id`, all of whose files are there and verified.
 pub fn folder(id: &str) -> PathBuf {
     let store = Store::open(None).expect("the store opens");
-    store.folder_of(id).unwrap_or_else(|e| panic!("{e} (or run the tests with `make test`)"))
+    store.folder_of(id).map_err(|e| format!("{e} (or run the tests with `make test`)")).expect("the model is here")
 }

@@ -3,7 +3,7 @@
 /// A fixture of `tests/fixtures/speech`: 16 kHz mono, 16 bit.
 pub fn speech(name: &str) -> Vec<f32> {
     let path = format!("{}/tests/fixtures/speech/{name}.wav", env!("CARGO_MANIFEST_DIR"));
-    let mut reader = hound::WavReader::open(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let mut reader = hound::WavReader::open(&path).map_err(|e| format!("{path}: {e}")).expect("the fixture is here");
     assert_eq!((reader.spec().sample_rate, reader.spec().channels), (16_000, 1), "{path}");
     reader.samples::<i16>().map(|s| f32::from(s.expect("a whole file")) / 32_768.0).collect()
 }

@@ -2,7 +2,7 @@
 //! as a sequence of frames, the frames made true by the flow, and sound from any window of those frames.
 //!
 //! The exported network is one graph from ids to sound. Its last parts, the flow and the decoder, are stacks of
-//! convolutions that cost nearly all the time and see only [`FLOW_CONTEXT`] and [`CONTEXT`] frames to each side, so they
+//! convolutions that cost nearly all the time and see only `FLOW_CONTEXT` and [`CONTEXT`] frames to each side, so they
 //! can be run on windows with the same result: the first sound is there before the clause is done, and a cancelled reply
 //! stops at the next window.
 //! The graph's own noise has no seed; here it is an input, so a reply can be repeated.

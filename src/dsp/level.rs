@@ -3,6 +3,9 @@
 /// The level that stands for silence, so that no level is ever minus infinity.
 pub const SILENCE_DB: f32 = -120.0;
 
+/// Quieter than this is not yet sound: an amplitude of -50 dBFS, the floor that listening tests use.
+pub const AUDIBLE: f32 = 0.003_162;
+
 /// An amplitude as a level, never below [`SILENCE_DB`].
 pub fn to_db(amplitude: f32) -> f32 {
     (20.0 * amplitude.abs().log10()).max(SILENCE_DB)

@@ -6,7 +6,9 @@ use super::event::{DeviceEntry, DeviceList, Event};
 use super::inbox::Inbox;
 use super::mouth::MouthJob;
 use super::orchestrator::Wires;
+use super::turn_record::Counters;
 use crate::audio::{self, AudioError, Backoff, CaptureShared, Card, CardChoice, DeviceId, Direction, PlaybackControl};
+use crate::dsp::level;
 use crate::time::Micros;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,7 +84,7 @@ impl CardKeeper {
         keeper
     }
 
-    /// What is wrong, in words; empty when nothing is.
+    /// What is wrong, in words; `None` when nothing is.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
@@ -117,7 +119,7 @@ impl CardKeeper {
     }
 
     /// Starvation events, starved milliseconds and xruns since the session began.
-    pub fn counters(&self) -> (u64, f64, u64) {
+    pub fn counters(&self) -> Counters {
         let (events, ms, xruns, _) = self.totals();
         (events, ms, xruns)
     }
@@ -138,7 +140,7 @@ impl CardKeeper {
 
     /// What changed of the levels and the counters since the last look.
     pub fn meters(&mut self) -> (Option<Event>, Option<Event>) {
-        let db = |peak: Option<f32>| peak.map_or(FLOOR_DB, |p| (20.0 * p.max(1e-9).log10()).max(FLOOR_DB));
+        let db = |peak: Option<f32>| peak.map_or(FLOOR_DB, |p| level::to_db(p).max(FLOOR_DB));
         let mic_db = db(self.capture.as_ref().map(|c| c.meter.take()));
         let speaker_db = db(self.playback.as_ref().map(|p| p.meter.take()));
         let moved = (mic_db - self.shown_levels.0).abs() > 0.5 || (speaker_db - self.shown_levels.1).abs() > 0.5;
@@ -213,9 +215,7 @@ impl CardKeeper {
     }
 
     fn reopen(&mut self, wires: &Wires) {
-        let (_, _, _, lost) = self.totals();
-        let (events, ms, xruns) = self.counters();
-        self.before = (events, ms, xruns, lost);
+        self.before = self.totals();
         self.capture = None;
         self.playback = None;
         let _ = wires.ear.send(EarJob::Card(None));
@@ -238,7 +238,6 @@ impl CardKeeper {
         std::thread::spawn(move || {
             let opened = Card::open(&choice);
             if let Ok(list) = audio::list() {
-                let name = |end: Option<&String>| end.cloned();
                 let entries = |devices: Vec<audio::DeviceInfo>| {
                     devices.into_iter().map(|d| DeviceEntry { id: d.id.0, name: d.name }).collect()
                 };
@@ -247,12 +246,12 @@ impl CardKeeper {
                     input: DeviceList {
                         available: entries(list.inputs),
                         chosen: choice.input.as_ref().map(|id| id.0.clone()),
-                        open: name(card.and_then(|c| c.capture.as_ref()).map(|c| &c.name)),
+                        open: card.and_then(|c| c.capture.as_ref()).map(|c| c.name.clone()),
                     },
                     output: DeviceList {
                         available: entries(list.outputs),
                         chosen: choice.output.as_ref().map(|id| id.0.clone()),
-                        open: name(card.and_then(|c| c.playback.as_ref()).map(|p| &p.name)),
+                        open: card.and_then(|c| c.playback.as_ref()).map(|p| p.name.clone()),
                     },
                 });
             }

@@ -7,6 +7,7 @@
 use super::command::Eagerness;
 use super::inbox::{EarEvent, Inbox};
 use crate::audio::CaptureEnd;
+use crate::dsp::level::AUDIBLE;
 use crate::dsp::resample::Resampler;
 use crate::engine::HEARING_RATE;
 use crate::metrics::{Stage, StageMark};
@@ -22,8 +23,6 @@ use std::time::Duration;
 const NAP: Duration = Duration::from_millis(4);
 /// What the end-of-turn model looks at.
 const MEMORY: usize = 8 * HEARING_RATE as usize;
-/// Quieter than this is not voiced: -50 dBFS, the floor that listening tests use.
-const AUDIBLE: f32 = 0.003_162;
 /// A score above which a frame may hold the soft end of a word.
 const FAINT: f32 = 0.1;
 /// Frames of one [`Stage::Vad`] mark.

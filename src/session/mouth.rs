@@ -9,6 +9,7 @@
 use super::inbox::{Inbox, MouthEvent};
 use crate::audio::jitter::{PrerollRules, Speed, SpeedMeter};
 use crate::audio::{Joiner, PlaybackControl, PlaybackEnd};
+use crate::dsp::level::AUDIBLE;
 use crate::dsp::resample::Resampler;
 use crate::engine::PcmChunk;
 use crate::metrics::{Stage, StageMark};
@@ -19,8 +20,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
-/// Quieter than this is not yet sound: -50 dBFS, the floor that listening tests use.
-const AUDIBLE: f32 = 0.003_162;
 /// How often the ring is looked at while a reply is under way.
 const BEAT: Duration = Duration::from_millis(5);
 /// How often `Spoken` is told at most.

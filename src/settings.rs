@@ -34,6 +34,10 @@ pub struct Settings {
     pub llm: Option<String>,
     /// Whether turns are found by listening all the time, rather than by the talk button.
     pub hands_free: bool,
+    /// Whether the microphone is off while an answer sounds (in hands-free).
+    pub half_duplex: bool,
+    /// Whether answers are heard through headphones: there is no echo to cancel then.
+    pub headphones: bool,
     pub eagerness: Eagerness,
     /// Linear factor of the answers' loudness, 0 to 1.
     pub volume: f32,
@@ -57,6 +61,8 @@ impl Default for Settings {
             engine: "cascade".into(),
             llm: None,
             hands_free: true,
+            half_duplex: false,
+            headphones: false,
             eagerness: Eagerness::default(),
             volume: 1.0,
             input_device: None,
@@ -192,6 +198,8 @@ mod tests {
             engine: "omni".into(),
             llm: Some("small".into()),
             hands_free: false,
+            half_duplex: true,
+            headphones: true,
             eagerness: Eagerness::Patient,
             volume: 0.25,
             input_device: Some("alsa:mic \"1\"".into()),

@@ -5,7 +5,7 @@ use crate::engine::cascade::{CascadeEngine, CascadeOptions, CascadePaths};
 use crate::engine::omni::{Compute, OmniEngine, OmniOptions, Precision, Quantization};
 use crate::engine::scripted::{Script, ScriptedEngine};
 use crate::engine::{Engine, EngineError};
-use crate::session::{EndOfTurnModel, EngineLoader};
+use crate::session::{EndOfTurnJudge, EndOfTurnModel, EngineLoader};
 use crate::turn::smart_turn::SmartTurn;
 use crate::weights::{Catalog, Role, Store};
 use clap::Args;
@@ -114,12 +114,13 @@ impl EngineChoice {
         })
     }
 
-    /// Loads the judge of pauses, on the ear's thread; without it, only silence ends a turn.
+    /// Loads the judge of pauses, on a thread of its own; without it, only silence ends a turn.
     pub fn end_of_turn(&self) -> EndOfTurnModel {
         let store = self.store.clone();
         Box::new(move || {
             let path = first_file(&store, Role::EndOfTurn).map_err(|e| tracing::warn!("{e}")).ok()?;
-            SmartTurn::load(&path, 1).map_err(|e| tracing::warn!("{e}")).ok()
+            let model = SmartTurn::load(&path, 1).map_err(|e| tracing::warn!("{e}")).ok()?;
+            Some(Box::new(model) as Box<dyn EndOfTurnJudge>)
         })
     }
 }

@@ -7,7 +7,9 @@ use super::inbox::Inbox;
 use super::mouth::MouthJob;
 use super::orchestrator::Wires;
 use super::turn_record::Counters;
-use crate::audio::{self, AudioError, Backoff, CaptureShared, Card, CardChoice, DeviceId, Direction, PlaybackControl};
+use crate::audio::{
+    self, AudioError, Backoff, CaptureShared, Card, CardChoice, DeviceId, Direction, FarEnd, PlaybackControl,
+};
 use crate::dsp::level;
 use crate::time::Micros;
 use std::sync::Arc;
@@ -202,14 +204,16 @@ impl CardKeeper {
     }
 
     fn take(&mut self, mut card: Card, wires: &Wires) {
-        let (capture, playback) = (card.capture.take(), card.playback.take());
+        let (capture, mut playback) = (card.capture.take(), card.playback.take());
+        // A loudspeaker whose rate cannot be converted cannot be spoken through either; the mouth says so.
+        let far = playback.as_mut().and_then(|p| FarEnd::of(p).ok().flatten());
         self.capture = capture.as_ref().map(|c| Arc::clone(&c.shared));
         self.playback = playback.as_ref().map(|p| Arc::clone(&p.control));
         if let Some(playback) = &self.playback {
             playback.set_volume(self.volume);
         }
         // Ear and mouth outlive the session thread: they end when these senders are dropped.
-        let _ = wires.ear.send(EarJob::Card(capture));
+        let _ = wires.ear.send(EarJob::Card(capture, far));
         let _ = wires.mouth.send(MouthJob::Card(playback));
         self.card = Some(card);
     }
@@ -218,7 +222,7 @@ impl CardKeeper {
         self.before = self.totals();
         self.capture = None;
         self.playback = None;
-        let _ = wires.ear.send(EarJob::Card(None));
+        let _ = wires.ear.send(EarJob::Card(None, None));
         let _ = wires.mouth.send(MouthJob::Card(None));
         let old = self.card.take();
         // Closing a stream may hang with a dead sound service: that thread is then left behind.

@@ -33,6 +33,11 @@ pub enum Command {
     TalkEnd,
     /// Whether the session listens all the time and finds the turns by itself.
     SetHandsFree(bool),
+    /// Whether the microphone is off while an answer sounds, in hands-free: the answer then cannot be interrupted by
+    /// voice, and cannot interrupt itself.
+    SetHalfDuplex(bool),
+    /// Whether answers are heard through headphones, so that the microphone does not hear them and no echo is cancelled.
+    SetHeadphones(bool),
     /// The user's turn, typed. During an answer it also interrupts the answer.
     SendText(String),
     /// Stop answering. What was heard of the answer stays in the history.

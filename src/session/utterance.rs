@@ -6,10 +6,11 @@
 use crate::engine::HEARING_RATE;
 use crate::time::Micros;
 use std::collections::VecDeque;
-use std::time::Duration;
 
 /// Sound kept from before an onset: the detector needs a few frames, and soft first consonants come before it.
 const PRE_ROLL: usize = HEARING_RATE as usize * 4 / 10;
+/// What [`Utterance::lately`] gives.
+const LATELY: usize = HEARING_RATE as usize * 192 / 1000;
 /// Sound kept in all while no turn is open: enough for the longest wait between an onset and the decision that it was one.
 const KEPT: usize = HEARING_RATE as usize * 5;
 
@@ -22,8 +23,6 @@ pub struct Utterance {
     open: bool,
     onset: bool,
     last_voiced: Option<Micros>,
-    speech_run: u64,
-    silence_run: u64,
 }
 
 impl Utterance {
@@ -34,17 +33,15 @@ impl Utterance {
         self.recent.drain(..surplus);
         let limit = if self.onset { self.recent.len() } else { PRE_ROLL.min(self.recent.len()) };
         self.owed = (self.owed + samples.len()).min(limit);
-        let n = samples.len() as u64;
         if speech {
             self.last_voiced = Some(end);
-            self.speech_run += n;
-            self.silence_run = 0;
-        } else {
-            self.silence_run += n;
-            if Micros::of_samples(self.silence_run, HEARING_RATE) >= Duration::from_millis(100) {
-                self.speech_run = 0;
-            }
         }
+    }
+
+    /// The last moment heard (192 ms): first consonants come before an onset.
+    pub fn lately(&self) -> Vec<f32> {
+        let from = self.recent.len().saturating_sub(LATELY);
+        self.recent.range(from..).copied().collect()
     }
 
     /// Speech began: everything from shortly before now is owed to the next turn.
@@ -80,16 +77,6 @@ impl Utterance {
     pub fn last_voiced(&self) -> Option<Micros> {
         self.last_voiced
     }
-
-    /// How long there has been speech, gaps under 100 ms aside.
-    pub fn speech_run(&self) -> Duration {
-        Micros::of_samples(self.speech_run, HEARING_RATE)
-    }
-
-    /// How long there has been none.
-    pub fn silence_run(&self) -> Duration {
-        Micros::of_samples(self.silence_run, HEARING_RATE)
-    }
 }
 
 #[cfg(test)]
@@ -123,13 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_speech_bridge_short_gaps_only() {
+    fn what_is_let_go_is_no_part_of_the_next_turn() {
         let mut u = Utterance::default();
-        u.hear(&[0.0; 1600], Micros(0), true);
-        u.hear(&[0.0; 800], Micros(0), false);
-        u.hear(&[0.0; 1600], Micros(0), true);
-        assert_eq!(u.speech_run(), Duration::from_millis(200));
-        u.hear(&[0.0; 1600], Micros(0), false);
-        assert_eq!((u.speech_run(), u.silence_run()), (Duration::ZERO, Duration::from_millis(100)));
+        u.onset();
+        u.hear(&ramp(0, 20_000), Micros(0), true);
+        assert_eq!(u.lately(), ramp(20_000 - 3_072, 20_000));
+        u.close();
+        u.hear(&ramp(20_000, 30_000), Micros(0), false);
+        u.onset();
+        assert_eq!(u.open(), ramp(30_000 - 6_400, 30_000));
     }
 }

@@ -5,6 +5,7 @@
 //! Listening -onset-> Capturing -pause-> MaybeDone -end of turn-> Thinking -first audio-> Speaking -played-> Listening
 //! MaybeDone -speech-> Capturing       Thinking -speech before first audio-> Capturing (same turn, reply dropped)
 //! Speaking -onset-> Ducked -not sustained-> Speaking | -confirmed-> Capturing (new turn; the old one was cut off)
+//!                   Ducked -played-> Capturing -not sustained-> Listening (it was no turn)
 //! any -card lost-> Degraded -card back-> Listening       any -engine failed-> Faulted -retry-> Listening
 //! ```
 //!
@@ -46,9 +47,9 @@ pub enum Input {
     EndOfTurn,
     /// The user typed a whole turn.
     Typed,
-    /// The speech heard while the assistant speaks lasted long enough to be an interruption.
+    /// The sound heard while the assistant speaks is an interruption.
     Sustained,
-    /// It did not.
+    /// It is not: a sign of listening, a cough.
     NotSustained,
     /// The first audible sample of this reply was handed to the device.
     FirstAudio { epoch: u64 },
@@ -174,6 +175,8 @@ impl Turn {
             (MaybeDone, Input::Onset) => self.go(Capturing, &[Resume]),
             (Capturing | MaybeDone, Input::EndOfTurn) => self.respond(&[]),
             (Capturing | MaybeDone, Input::Typed) => self.respond(&[Discard, End(Outcome::CutOff)]),
+            // The answer ended during a sound that turned out to be no turn.
+            (Capturing | MaybeDone, Input::NotSustained) => self.go(Listening, &[Discard, End(Outcome::NothingHeard)]),
             (Capturing | MaybeDone, Input::Interrupt) => self.go(Listening, &[Discard, End(Outcome::CutOff)]),
             (Capturing | MaybeDone, _) => Vec::new(),
 
@@ -257,6 +260,7 @@ mod tests {
             t.push((s, Input::EndOfTurn, Thinking, vec![Respond { epoch: 8 }]));
             t.push((s, Input::Typed, Thinking, vec![Discard, End(Outcome::CutOff), Respond { epoch: 8 }]));
             t.push((s, Input::Interrupt, Listening, vec![Discard, End(Outcome::CutOff)]));
+            t.push((s, Input::NotSustained, Listening, vec![Discard, End(Outcome::NothingHeard)]));
             t.push((s, Input::CardLost, Degraded, vec![Discard, End(Outcome::Failed)]));
             t.push((s, Input::EngineFailed, Faulted, vec![Discard, End(Outcome::Failed)]));
         }

@@ -40,6 +40,12 @@ pub struct Cli {
     /// Say more on stderr (-v: what happens, -vv: everything)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// How the window listens, rather than as in the settings
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub mode: Option<window::Mode>,
+    /// Answers are heard through headphones: no echo is cancelled
+    #[arg(long)]
+    pub headphones: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(subcommand)]
@@ -205,7 +211,11 @@ fn open(cli: Cli) -> Outcome {
     let settings_path = settings::default_path();
     let loaded = settings_path.as_deref().map(Settings::load);
     let message = loaded.as_ref().and_then(|l| l.message.clone());
-    let settings = loaded.map(|l| l.settings).unwrap_or_default();
+    let mut settings = loaded.map(|l| l.settings).unwrap_or_default();
+    if let Some(mode) = cli.mode {
+        (settings.hands_free, settings.half_duplex) = mode.hands_free_and_half_duplex();
+    }
+    settings.headphones |= cli.headphones;
     let choice = EngineChoice {
         kind: engine_kind(&cli, &settings),
         llm: cli.engine.llm.clone().or_else(|| settings.llm.clone()),

@@ -69,9 +69,7 @@ impl Judge {
         let (answer, answers) = channel();
         let current = Arc::new(AtomicU64::new(0));
         let theirs = Arc::clone(&current);
-        std::thread::Builder::new()
-            .name("end of turn".into())
-            .spawn(move || judge(model, &asked, &answer, &theirs))?;
+        std::thread::Builder::new().name("end of turn".into()).spawn(move || judge(model, &asked, &answer, &theirs))?;
         Ok(Judge { questions, answers, current, ready: false, asked: false })
     }
 

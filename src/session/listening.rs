@@ -80,7 +80,11 @@ mod tests {
         let mut pushing = Listening::new(false);
         pushing.half_duplex = true;
         assert!(!pushing.finds_turns());
-        assert_eq!(pushing.deafness(true, at(1000)), None, "nothing is found by listening, so nothing needs shutting off");
+        assert_eq!(
+            pushing.deafness(true, at(1000)),
+            None,
+            "nothing is found by listening, so nothing needs shutting off"
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::sink::SessionSink;
 use super::turn_record::TurnRecord;
 use super::utterance::Utterance;
 use crate::engine::{CancelToken, EngineInfo, ReplyEnd, SessionSetup};
-use crate::metrics::{Stage, StageMark};
+use crate::metrics::StageMark;
 use crate::time::Micros;
 use crate::turn::backchannel::BackChannel;
 use crate::turn::state::{Effect, Input, Outcome, Phase, Turn};
@@ -280,6 +280,9 @@ impl Orchestrator {
         let effects = self.turn.step(input);
         for effect in effects {
             self.carry_out(effect);
+        }
+        if !matches!(self.turn.phase(), Phase::Capturing | Phase::MaybeDone | Phase::Ducked) {
+            self.utterance.settle();
         }
     }
 

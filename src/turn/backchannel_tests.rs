@@ -120,7 +120,8 @@ fn direct(sound: &[f32]) -> Verdict {
 #[test]
 fn a_cough_does_not_interrupt() {
     // Two bursts of noise that die away.
-    let burst = |n: usize| noise(n, 9).into_iter().enumerate().map(move |(i, x)| 0.5 * x * (-6.0 * i as f32 / n as f32).exp());
+    let burst =
+        |n: usize| noise(n, 9).into_iter().enumerate().map(move |(i, x)| 0.5 * x * (-6.0 * i as f32 / n as f32).exp());
     let cough: Vec<f32> = burst(16 * 180).chain(std::iter::repeat_n(0.0, 16 * 60)).chain(burst(16 * 140)).collect();
     assert_eq!(direct(&cough), Verdict::BackChannel);
     assert_eq!(direct(&noise(16 * 60, 3)), Verdict::BackChannel, "a click");

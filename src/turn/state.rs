@@ -376,5 +376,39 @@ mod tests {
                 prop_assert_eq!(open, busy);
             }
         }
+
+        /// In any order of events: a reply may sound only while the machine thinks, speaks or ducks, and whatever stops
+        /// it is told so; and from wherever that leads, three events lead back.
+        #[test]
+        fn nothing_sounds_after_it_was_stopped_and_no_state_is_stuck(
+            picks in proptest::collection::vec((0usize..14, 0u64..2), 0..200),
+        ) {
+            let mut turn = Turn::default();
+            let mut live = None;
+            let mut ducked = false;
+            for (pick, age) in picks {
+                let input = inputs(turn.epoch().saturating_sub(age))[pick];
+                for effect in turn.step(input) {
+                    match effect {
+                        Effect::Respond { epoch } => live = Some(epoch),
+                        Effect::Stop { epoch } => {
+                            prop_assert_eq!(live, Some(epoch), "what is stopped is what may sound");
+                            live = None;
+                        }
+                        Effect::End(Outcome::Played | Outcome::NothingHeard) => live = None,
+                        Effect::Duck => ducked = true,
+                        Effect::Unduck => ducked = false,
+                        _ => {}
+                    }
+                }
+                let may_sound = matches!(turn.phase(), Phase::Thinking | Phase::Speaking | Phase::Ducked);
+                prop_assert_eq!(live.is_some(), may_sound);
+                prop_assert_eq!(ducked, turn.phase() == Phase::Ducked);
+            }
+            for input in [Input::CardBack, Input::Retry, Input::Interrupt] {
+                turn.step(input);
+            }
+            prop_assert_eq!(turn.phase(), Phase::Listening);
+        }
     }
 }

@@ -102,9 +102,11 @@ impl EchoCanceller {
 const LEAD: Duration = Duration::from_millis(100);
 /// What is left of that for the jitter of two callbacks.
 const SLACK: Duration = Duration::from_millis(20);
-/// How far the two clocks may drift apart before the far end is cut or stretched at once. The canceller follows slow
-/// drift by itself, and anything at once costs it a moment of blindness.
+/// How far the two clocks may drift apart before the far end is set anew. The canceller follows slow drift by itself, and
+/// anything at once costs it a moment of blindness.
 const DRIFT: i64 = RATE as i64 * 30 / 1000;
+/// For so many calls in a row they must be apart: devices report their times with errors that come and go.
+const PERSISTENT: u32 = 30;
 /// Far-end samples that are kept after they were given, for a clock that is set back.
 const KEPT: usize = RATE as usize / 5;
 
@@ -120,6 +122,8 @@ pub struct FarEnd {
     /// The number of the next sample to be given; `None` before the clocks were ever compared.
     next: Option<i64>,
     lead: Duration,
+    /// Calls in a row that found the clocks apart.
+    apart: u32,
     lost: u64,
 }
 
@@ -139,6 +143,7 @@ impl FarEnd {
             first: 0,
             next: None,
             lead: Duration::ZERO,
+            apart: 0,
             lost: 0,
         }))
     }
@@ -158,9 +163,12 @@ impl FarEnd {
             device as i64 * i64::from(RATE) / rate + apart * i64::from(RATE) / 1_000_000
         };
         let on_time = sounds_at(end) - length + samples(self.lead);
+        let error = self.next.map_or(0, |next| (next - on_time).abs());
+        self.apart = if error > DRIFT { self.apart + 1 } else { 0 };
         let next = match self.next {
-            Some(next) if !torn && (next - on_time).abs() <= DRIFT => next,
+            Some(next) if !torn && self.apart < PERSISTENT && error < 10 * DRIFT => next,
             _ => {
+                self.apart = 0;
                 self.lead = (at.since(newest).saturating_sub(SLACK)).min(LEAD);
                 sounds_at(end) - length + samples(self.lead)
             }

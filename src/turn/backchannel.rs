@@ -16,8 +16,9 @@ use std::sync::Arc;
 
 /// Samples of a frame at 16 kHz.
 pub const FRAME: usize = 256;
-/// A word is confirmed when speech has lasted so many frames (208 ms; peers wait for 130 to 250 ms of any sound).
-const WORD_FRAMES: usize = 13;
+/// A word is confirmed when speech has gone on for so many frames after its onset, which itself takes four to six: about
+/// 250 ms in all (peers wait for 130 to 250 ms of any sound).
+const WORD_FRAMES: usize = 10;
 /// A closure alone makes a word when speech goes on for so many frames (448 ms): "uh huh" may have one as well.
 const CLOSED_WORD_FRAMES: usize = 28;
 /// Whatever lasts so many frames (0.8 s) is no back-channel.

@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod converse;
+pub mod dev;
 pub mod devices;
 pub mod doctor;
 pub mod drive;
@@ -69,6 +70,8 @@ pub enum Door {
     Models(models::ModelsArgs),
     /// Measure every stage over a set of spoken questions
     Bench(bench::BenchArgs),
+    /// Tools for developers: a random checkpoint
+    Dev(dev::DevArgs),
 }
 
 /// Why a command could not do what it was asked, and the exit code that says so.
@@ -238,6 +241,12 @@ fn open(cli: Cli) -> Outcome {
             Ok(models::run(args, &store, &cancel, &mut std::io::stdout())?)
         }
         Some(Door::Bench(args)) => bench::run(&args, &choice, setup),
+        Some(Door::Dev(args)) => {
+            let cancel = CancelToken::default();
+            let on_end = cancel.clone();
+            on_interrupt(move || on_end.cancel());
+            dev::run(args, setup.seed, &cancel)
+        }
     }
 }
 

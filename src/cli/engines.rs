@@ -1,13 +1,14 @@
 //! Which engine answers, as said on the command line or in the settings, and how it is loaded.
 
 use super::Failure;
+use super::omni::OmniArgs;
 use crate::engine::cascade::{CascadeEngine, CascadeOptions, CascadePaths};
-use crate::engine::omni::{Compute, OmniEngine, OmniOptions, Precision, Quantization};
+use crate::engine::omni::{Compute, OmniEngine, OmniOptions};
 use crate::engine::scripted::{Script, ScriptedEngine};
 use crate::engine::{Engine, EngineError};
 use crate::session::{EndOfTurnModel, EngineLoader};
 use crate::turn::smart_turn::SmartTurn;
-use crate::weights::{Catalog, Role, Store};
+use crate::weights::{Catalog, Role, Store, fit};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -28,24 +29,13 @@ pub struct EngineArgs {
     /// Who answers [default: as in the settings, else cascade]
     #[arg(long, global = true, value_enum)]
     pub engine: Option<EngineKind>,
-    /// The language model: a catalog id (see `antiphon models list`) or any GGUF file of the Qwen2 or Llama family
+    /// The language model: a catalog id (see `antiphon models list`) or any GGUF file of the Qwen2 or Llama family; for
+    /// the omni engine a GGUF file of its own language model, which then takes the place of the checkpoint's
     #[arg(long, global = true, value_name = "ID|FILE")]
     pub llm: Option<String>,
-    /// The folder of a MiniCPM-o 2.6 checkpoint, for the omni engine
-    #[arg(long, global = true, value_name = "DIR")]
-    pub model: Option<PathBuf>,
     /// Speak in the voice of this recording (5 to 15 s of one speaker); omni only
     #[arg(long, global = true, value_name = "FILE")]
     pub voice: Option<PathBuf>,
-    /// Where the omni engine computes: cpu, cuda, cuda:N or metal
-    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
-    pub device: Compute,
-    /// Precision of the omni engine: f32, f16 or bf16 (a CPU always computes in f32)
-    #[arg(long, global = true, value_name = "KIND", default_value = "f32")]
-    pub dtype: Precision,
-    /// Make the omni engine's language model smaller while it loads: q8_0 or q4_k
-    #[arg(long, global = true, value_name = "KIND")]
-    pub quantize: Option<Quantization>,
     /// The script of the scripted engine (JSON; without one it plays a short demonstration)
     #[arg(long, global = true, value_name = "FILE")]
     pub script: Option<PathBuf>,
@@ -55,6 +45,8 @@ pub struct EngineArgs {
     /// Seed of all sampling: the same seed and question give the same answer
     #[arg(long, global = true, default_value_t = 0)]
     pub seed: u64,
+    #[command(flatten)]
+    pub omni: OmniArgs,
 }
 
 /// The engine that was chosen.
@@ -73,7 +65,13 @@ impl EngineChoice {
     pub fn check(&self) -> Result<(), Failure> {
         match self.kind {
             EngineKind::Cascade => cascade_paths(&self.store, self.llm.as_deref()).map(drop),
-            EngineKind::Omni => self.model_dir().map(drop),
+            EngineKind::Omni => match &self.omni.llm {
+                Some(file) if !file.is_file() => Err(Failure::usage(format!(
+                    "{}: no such file: with the omni engine, --llm is a GGUF file of its language model",
+                    file.display()
+                ))),
+                _ => self.model_dir().map(drop),
+            },
             EngineKind::Scripted => self.read_script().map(drop),
         }
     }
@@ -107,7 +105,11 @@ impl EngineChoice {
                 }
                 EngineKind::Omni => {
                     let dir = choice.model_dir().map_err(model)?;
-                    Box::new(OmniEngine::load(dir, choice.omni.clone(), progress)?)
+                    let room = match choice.omni.device {
+                        Compute::Cpu | Compute::Metal => Some(fit::free_memory()),
+                        Compute::Cuda(number) => fit::free_gpu_memory(number),
+                    };
+                    Box::new(OmniEngine::load(dir, OmniOptions { room, ..choice.omni.clone() }, progress)?)
                 }
                 EngineKind::Scripted => Box::new(ScriptedEngine::new(choice.read_script().map_err(model)?)),
             })

@@ -10,11 +10,11 @@ pub mod doctor;
 pub mod drive;
 pub mod engines;
 pub mod models;
+pub mod omni;
 pub mod say;
 pub mod table;
 pub mod window;
 
-use crate::engine::omni::OmniOptions;
 use crate::engine::{CancelToken, SessionSetup};
 use crate::settings::{self, Settings};
 use crate::voice;
@@ -209,17 +209,14 @@ fn open(cli: Cli) -> Outcome {
     let loaded = settings_path.as_deref().map(Settings::load);
     let message = loaded.as_ref().and_then(|l| l.message.clone());
     let settings = loaded.map(|l| l.settings).unwrap_or_default();
+    let kind = engine_kind(&cli, &settings);
+    let own_llm = cli.engine.llm.clone().filter(|_| kind == EngineKind::Omni).map(PathBuf::from);
     let choice = EngineChoice {
-        kind: engine_kind(&cli, &settings),
+        kind,
         llm: cli.engine.llm.clone().or_else(|| settings.llm.clone()),
         script: cli.engine.script.clone(),
-        model: cli.engine.model.clone(),
-        omni: OmniOptions {
-            device: cli.engine.device,
-            dtype: cli.engine.dtype,
-            quantize: cli.engine.quantize,
-            ..OmniOptions::default()
-        },
+        model: cli.engine.omni.model(&settings),
+        omni: cli.engine.omni.options(own_llm, &settings)?,
         store: store.clone(),
     };
     let voice = cli.engine.voice.as_deref().map(voice::load).transpose().map_err(Failure::bad_input)?;

@@ -5,6 +5,7 @@
 //! `WhisperConfig`). Invariant: every size is positive and within bounds, so that no later arithmetic can overflow or
 //! divide by zero.
 
+use super::weights::packed_weights;
 use crate::engine::EngineError;
 use crate::engine::audio_encoder::AudioEncoderConfig;
 use crate::engine::transformer::DecoderConfig;
@@ -98,6 +99,9 @@ impl OmniConfig {
             EngineError::Model(format!("{origin} is not a model configuration: {e}; pull the model again"))
         })?;
         let top = Section { value: &root, path: String::new(), origin };
+        if root.get("quantization_config").is_some_and(|q| !q.is_null()) {
+            return Err(packed_weights(Path::new(origin), "`quantization_config`"));
+        }
         let audio = top.section("audio_config")?;
         let tts = top.section("tts_config")?;
         let llm = top.decoder(1e-6, 1e6, true)?;

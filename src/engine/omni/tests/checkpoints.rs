@@ -183,9 +183,9 @@ fn shards_are_found_by_their_index() {
         std::fs::write(&index, serde_json::json!({ "weight_map": map }).to_string()).unwrap();
     };
     write(&map);
-    let weights = Weights::open(dir.path()).unwrap();
+    let weights = Weights::open(dir.path(), None).unwrap();
     assert!(weights.has("llm.model.norm.weight") && weights.has("tts.dvae.coef"));
-    let error = || Weights::open(dir.path()).err().unwrap().to_string();
+    let error = || Weights::open(dir.path(), None).err().unwrap().to_string();
     map.insert("tts.dvae.coef".into(), "a.safetensors".into());
     write(&map);
     assert!(error().contains("`tts.dvae.coef` is not in a.safetensors"), "{}", error());
@@ -195,7 +195,7 @@ fn shards_are_found_by_their_index() {
     std::fs::write(&index, "{}").unwrap();
     assert!(error().contains("weight_map"), "{}", error());
     let empty = tempfile::tempdir().unwrap();
-    let nothing = Weights::open(empty.path()).err().unwrap().to_string();
+    let nothing = Weights::open(empty.path(), None).err().unwrap().to_string();
     assert!(nothing.contains("model.safetensors"), "{nothing}");
 }
 

@@ -2,7 +2,9 @@
 
 mod checkpoints;
 mod defects;
+mod preflight;
 mod seam;
+mod stand_in;
 
 use super::codes::{ChooseCodes, Moment};
 use super::compat::{CompatSpeech, Mouth, Pieces, Utterance};

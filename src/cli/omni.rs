@@ -74,10 +74,7 @@ impl OmniArgs {
                 (None, Some(tokens)) => Some(TextChunk::new(tokens).map_err(|e| bad("text_chunk", &e))?),
                 (given, _) => given,
             },
-            repetition_window: self
-                .repetition_window
-                .or(kept.repetition_window)
-                .unwrap_or(defaults.repetition_window),
+            repetition_window: self.repetition_window.or(kept.repetition_window).unwrap_or(defaults.repetition_window),
             language: self.language.or_else(|| settings.language.starts_with("zh").then_some(Language::Chinese)),
             role_play: self.role_play || kept.role_play,
             compat: self.compat || kept.compat,

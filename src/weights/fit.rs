@@ -61,7 +61,8 @@ impl Machine {
 
 /// Bytes of main memory that a program can still take without another losing what it has.
 pub fn free_memory() -> u64 {
-    let system = System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()));
+    let system =
+        System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()));
     let available = system.available_memory();
     // In a container the limit that counts is its own.
     system.cgroup_limits().map_or(available, |limit| limit.free_memory.min(available))

@@ -7,7 +7,7 @@
 
 use super::weights::packed_weights;
 use crate::engine::EngineError;
-use crate::engine::audio_encoder::AudioEncoderConfig;
+use crate::engine::audio_encoder::{Activation, AudioEncoderConfig};
 use crate::engine::transformer::DecoderConfig;
 use serde_json::Value;
 use std::path::Path;
@@ -123,6 +123,12 @@ impl OmniConfig {
                 heads: audio.size("encoder_attention_heads", None)?,
                 ffn: audio.size("encoder_ffn_dim", None)?,
                 max_positions: audio.size("max_source_positions", Some(1500))?,
+                activation: match audio.value.get("activation_function") {
+                    None | Some(Value::Null) => Activation::default(),
+                    Some(name) => name.as_str().and_then(Activation::named).ok_or_else(|| {
+                        audio.bad("activation_function", "gelu, gelu_new, gelu_fast or gelu_pytorch_tanh")
+                    })?,
+                },
             },
             audio_pool,
             audio_block: (seconds * 50.0) as usize,

@@ -242,18 +242,26 @@ impl Omni {
         let vocoder = Weights::open_vocoder(dir)?;
         let mut gguf = options.llm.as_deref().map(|file| Llm::open_gguf(file, &config)).transpose()?;
         let headers = Headers { config: &config, weights: &weights, vocoder: &vocoder, gguf: gguf.as_ref() };
-        progress(&headers.check(options)?, 0.0);
+        let needs = headers.check(options)?;
+        tracing::info!("{needs}");
+        progress(&needs, 0.0);
         let device = options.device.open()?;
         let quantize = |q: Option<Quantization>| q.map(Quantization::kind);
         let plain = Placement::new(options.dtype.dtype(), &device, None);
         let thinking = Placement::new(options.dtype.dtype(), &device, quantize(options.quantize));
         let speaking = Placement::new(DType::F32, &device, quantize(options.quantize_speech));
 
-        let ear = Ear::load(&config, &weights, &Reported::new(&weights, "hearing", progress), &plain)?;
-        let tts = Tts::load(&config.tts, &weights, &Reported::new(&weights, "speech", progress), &speaking)?;
+        // Most of the values are the language model's; with a GGUF file they are not among the checkpoint's.
+        let share = if gguf.is_some() { 0.2 } else { 1.0 };
+        let mut scaled = |what: &str, done: f32| progress(what, done * share);
+        let ear = Ear::load(&config, &weights, &Reported::new(&weights, "hearing", &mut scaled), &plain)?;
+        let tts = Tts::load(&config.tts, &weights, &Reported::new(&weights, "speech", &mut scaled), &speaking)?;
         let vocoder = Vocoder::load(&weights, &vocoder, config.tts.mel_bins, &device)?;
         let llm = match &mut gguf {
-            Some(file) => Llm::from_gguf(&config, file, &plain, &mut |share| progress("language", share))?,
+            Some(file) => {
+                let mut rest = |done: f32| progress("language (GGUF)", share + (1.0 - share) * done);
+                Llm::from_gguf(&config, file, &plain, &mut rest)?
+            }
             None => Llm::load(&config, &Reported::new(&weights, "language", progress), &thinking)?,
         };
         weights.finish()?;

@@ -96,7 +96,8 @@ impl Headers<'_> {
                 needs.hearing += values * plain;
             }
         }
-        needs.speech += self.vocoder.wanted().map(|(_, s, _)| s.iter().product::<usize>() as u64 * FULL_WIDTH).sum::<u64>();
+        needs.speech +=
+            self.vocoder.wanted().map(|(_, s, _)| s.iter().product::<usize>() as u64 * FULL_WIDTH).sum::<u64>();
         for info in self.gguf.iter().flat_map(|g| g.content().tensor_infos.values()) {
             let values = info.shape.elem_count() as u64;
             needs.language += match info.ggml_dtype {
@@ -130,9 +131,10 @@ impl Headers<'_> {
     fn packs(&self, quantize: Option<Quantization>) -> bool {
         let Some(block) = quantize.map(|q| q.kind().block_size()) else { return true };
         self.gguf.is_none()
-            && self.weights.wanted().all(|(name, shape, _)| {
-                !name.starts_with("llm.") || shape.len() != 2 || shape[1].is_multiple_of(block)
-            })
+            && self
+                .weights
+                .wanted()
+                .all(|(name, shape, _)| !name.starts_with("llm.") || shape.len() != 2 || shape[1].is_multiple_of(block))
     }
 
     /// Says what will be needed, and of what.

@@ -62,7 +62,10 @@ impl Recipe {
     /// behind then.
     pub fn write(&self, dir: &Path, cancel: &CancelToken, progress: Progress<'_>) -> Result<(), EngineError> {
         if !matches!(self.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            return Err(EngineError::Unsupported(format!("no checkpoint holds {:?}: choose F32, F16 or BF16", self.dtype)));
+            return Err(EngineError::Unsupported(format!(
+                "no checkpoint holds {:?}: choose F32, F16 or BF16",
+                self.dtype
+            )));
         }
         let there = dir.symlink_metadata().is_ok();
         if there && !std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none()) {
@@ -93,8 +96,7 @@ impl Recipe {
         let (assets, s) = (dir.join("assets"), &self.sizes);
         let speech = assets.join("chattts_tokenizer");
         let text = |file: PathBuf, text: String| {
-            std::fs::write(&file, text)
-                .map_err(|e| EngineError::Model(format!("cannot write {}: {e}", file.display())))
+            std::fs::write(&file, text).map_err(|e| EngineError::Model(format!("cannot write {}: {e}", file.display())))
         };
         std::fs::create_dir_all(&speech)
             .map_err(|e| EngineError::Model(format!("cannot create {}: {e}", speech.display())))?;
@@ -125,13 +127,7 @@ impl Recipe {
         pen.write(views, &assets.join("vocos.safetensors"))
     }
 
-    fn view<'a, 'p>(
-        &self,
-        name: &'a str,
-        shape: &'a [usize],
-        dtype: Dtype,
-        pen: &'a Pen<'p>,
-    ) -> RandomTensor<'a, 'p> {
+    fn view<'a, 'p>(&self, name: &'a str, shape: &'a [usize], dtype: Dtype, pen: &'a Pen<'p>) -> RandomTensor<'a, 'p> {
         let ink = Ink { dtype, seed: seed_of(name, self.seed), scale: Scale::of(name, shape, &self.sizes) };
         RandomTensor { name, shape, ink, pen }
     }

@@ -337,8 +337,7 @@ fn the_vocabularies_of_a_random_checkpoint_have_the_released_layout() {
         llm.speech_start,
         llm.speech_end,
     ];
-    let released =
-        [128_244, 151_643, 151_644, 151_645, 151_685, 151_687, 151_688, 151_689, 151_690, 151_691, 151_692];
+    let released = [128_244, 151_643, 151_644, 151_645, 151_685, 151_687, 151_688, 151_689, 151_690, 151_691, 151_692];
     assert_eq!(found, released);
     assert_eq!(llm.encode("!").unwrap(), [0]);
     assert_eq!(llm.encode("<reserved_53>").unwrap(), [151_699]);

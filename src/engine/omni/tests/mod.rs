@@ -1,6 +1,7 @@
 //! The engine on the tiny reference checkpoint: where it must differ from upstream, and the seam's calls.
 
 mod checkpoints;
+mod damage;
 mod defects;
 mod preflight;
 mod seam;

@@ -4,8 +4,8 @@ use super::super::answer::Answer;
 use super::super::config::OmniConfig;
 use super::super::dialogue::Dialogue;
 use super::super::load::{Omni, OmniOptions};
-use super::super::prompt;
 use super::super::probe::NoProbe;
+use super::super::prompt;
 use super::tiny_dir;
 use crate::engine::sampling::{Sampler, SamplingConfig};
 use candle_core::quantized::gguf_file::{self, Value};
@@ -79,7 +79,12 @@ fn load(llm: Option<PathBuf>) -> Result<Omni, String> {
 
 fn load_from(dir: &Path, llm: Option<PathBuf>) -> Result<Omni, String> {
     let options = OmniOptions { llm, ..OmniOptions::default() };
-    Omni::load(dir, &options, &mut |_, share| assert!((0.0..=1.0).contains(&share))).map_err(|e| e.to_string())
+    let mut done = 0.0;
+    let mut forward = |_: &str, share: f32| {
+        assert!((done..=1.0).contains(&share), "progress went from {done} to {share}");
+        done = share;
+    };
+    Omni::load(dir, &options, &mut forward).map_err(|e| e.to_string())
 }
 
 /// The ids of a greedy answer to a voice prompt and two seconds of sound, and the logits of its first token.

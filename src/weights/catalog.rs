@@ -3,7 +3,7 @@
 //! Plain data, no thread of its own. Invariants of a [`Catalog`]: ids are unique, file names are unique within a model
 //! and are plain names (no folder), every sha256 is 64 lower-case hexadecimal digits, no size is zero, every file has a
 //! home on the hub, and a package is given the same size wherever it is named. A model has either files or a
-//! [`Snapshot`]; the files of a snapshot are added when it is [pinned](super::pin).
+//! [`Snapshot`]; the files of a snapshot are added when it is [pinned](super::Pin).
 
 use super::WeightsError;
 use serde::{Deserialize, Serialize};

@@ -9,7 +9,7 @@
 //! - A file under its final name was complete and had the catalog's sha256 when it got there; everything unfinished
 //!   lives in the model's `.partial` folder.
 //! - Only the sha256 decides what is accepted, whatever the source: the catalog's, or, for a checkpoint whose checksums
-//!   the catalog does not know, the one the hub told at the first pull ([`pin`]).
+//!   the catalog does not know, the one the hub told at the first pull ([`Pin`]).
 //! - Whoever changes a model's folder holds that model's lock.
 
 pub mod catalog;

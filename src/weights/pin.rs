@@ -64,6 +64,11 @@ impl Pin {
         Model { files: self.files.iter().map(entry).collect(), ..model.clone() }
     }
 
+    /// The commit the files are of, where that is known.
+    pub fn revision(&self) -> Option<&str> {
+        self.revision.as_deref()
+    }
+
     /// Where the files come from, for people.
     pub fn origin(&self) -> String {
         match (&self.revision, self.from_hub) {

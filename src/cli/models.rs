@@ -29,6 +29,9 @@ pub enum ModelsCommand {
         json: bool,
     },
     /// Fetch models; without names, the starter set
+    ///
+    /// Goes on where an earlier pull was broken off. The hub's address is read from HF_ENDPOINT, your token for it, if you
+    /// have one, from HF_TOKEN.
     Pull {
         /// Names, as `models list` shows them
         ids: Vec<String>,

@@ -16,7 +16,7 @@ const HEADING: &str = "The omni engine";
 /// The omni engine's flags.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OmniArgs {
-    /// The folder of a MiniCPM-o 2.6 checkpoint
+    /// The folder of a MiniCPM-o 2.6 checkpoint [default: the one that was pulled]
     #[arg(long, global = true, value_name = "DIR", help_heading = HEADING)]
     pub model: Option<PathBuf>,
     /// Where it computes: cpu, cuda, cuda:N or metal [default: cpu]

@@ -19,6 +19,7 @@ pub mod history;
 mod inbox;
 mod mouth;
 mod orchestrator;
+mod pulls;
 mod sink;
 mod turn_record;
 mod utterance;

@@ -120,7 +120,7 @@ impl Orchestrator {
         self.cancel.cancel();
         self.pause_cancel.cancel();
         self.wires.live.store(0, Ordering::Release);
-        self.errands.cancel();
+        self.errands.cancel_all();
         self.history
     }
 
@@ -181,7 +181,9 @@ impl Orchestrator {
             Command::SetEagerness(eagerness) => self.to_ear(EarJob::Eagerness(eagerness)),
             Command::PullModels(ids) => self.errands.pull(ids),
             Command::ImportModels => self.errands.import(),
-            Command::CancelPull => self.errands.cancel(),
+            Command::PausePull { model } => self.errands.pause_pull(&model),
+            Command::ResumePull { model } => self.errands.resume_pull(&model),
+            Command::CancelPull { model } => self.errands.cancel_pull(&model),
             Command::ReloadEngine | Command::RetryAfterFault => {
                 if self.engine.is_none() || self.turn.phase() == Phase::Faulted {
                     self.load_engine();

@@ -246,7 +246,7 @@ impl CardKeeper {
                 // The system keeps such a stream running, on the echo of a loudspeaker or on nothing.
                 let what = format!("the {direction} went away");
                 news.push(self.fail(direction, what, wires));
-            } else if line.is_off_target(list) {
+            } else if line.is_off_target(list) && !line.is_trying() {
                 self.attempt(direction, wires);
             }
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// A device that stopped working is missed only after this long: until then another one may have taken its place.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// How often, and how long after a makeshift was opened, the right device is tried again.
+/// How often, and at which growing distance, the right device is tried again after a makeshift was opened.
 const MAKESHIFTS: u32 = 3;
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -78,6 +78,11 @@ impl Line {
 
     pub fn is_open(&self) -> bool {
         self.card.is_some()
+    }
+
+    /// Whether an attempt is under way.
+    pub fn is_trying(&self) -> bool {
+        self.trying
     }
 
     /// The device that would be opened now: the chosen one if it is connected, else the system's default.
@@ -165,7 +170,7 @@ impl Line {
         let beside = self.is_off_target(connected) && self.open_id.is_some();
         self.beside = if beside { self.beside + 1 } else { 0 };
         if (1..=MAKESHIFTS).contains(&self.beside) {
-            self.retry_at = Some(now + SETTLE);
+            self.retry_at = Some(now + SETTLE * (self.beside - 1));
         }
     }
 
@@ -285,7 +290,7 @@ mod tests {
         for _ in 0..MAKESHIFTS {
             open(&mut line, &list, "alsa");
             line.settle(&list, Micros(0));
-            assert!(line.is_due(Micros(1_000_000)));
+            assert!(line.is_due(Micros(2_000_000)));
         }
         open(&mut line, &list, "alsa");
         line.settle(&list, Micros(0));

@@ -46,6 +46,12 @@ impl Desk {
         self.tell();
     }
 
+    /// Connects a default device that cannot be opened.
+    pub fn plug_refusing(&self, id: &str, direction: Direction, why: AudioError) {
+        self.world().devices.insert(0, Device { id: id.into(), direction, rate: 48_000, refuses: Some(why) });
+        self.tell();
+    }
+
     /// Pulls it out: its stream says so.
     pub fn unplug(&self, id: &str) {
         let mut world = self.world();

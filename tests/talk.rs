@@ -73,6 +73,7 @@ fn a_question_said_aloud_is_answered_aloud() -> Result<()> {
     let torn: Vec<_> = turn.holes.iter().filter(|hole| hole.inside_clause()).collect();
     let listen = kept.join("talk.wav");
     assert!(torn.len() <= MISHAPS, "torn in {} places: {torn:?}; listen to {}", torn.len(), listen.display());
+    println!("torn in {} places: {torn:?}", torn.len());
     let (at, jump) = measure::largest_jump(&recording.answer[answer.clone()]);
     assert!(jump < CLICK, "a step of {jump} at {:.3} s", recording.seconds(answer.start + at));
 

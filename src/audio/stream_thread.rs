@@ -17,6 +17,10 @@ const MOST_HANGING: usize = 4;
 /// Openings that have not come to an end.
 static HANGING: AtomicUsize = AtomicUsize::new(0);
 
+/// How much the threads that move sound are preferred (Linux' nice value, as PulseAudio gives its own threads).
+#[cfg(target_os = "linux")]
+const URGENCY: i32 = -11;
+
 /// How long the closing of a card is waited for before threads are left behind.
 const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
@@ -80,6 +84,7 @@ impl<E: Send + 'static> Opening<E> {
         };
         HANGING.fetch_add(1, Ordering::AcqRel);
         let spawned = spawn(name, move || {
+            go_first();
             let opened = open();
             HANGING.fetch_sub(1, Ordering::AcqRel);
             match opened {
@@ -111,6 +116,15 @@ impl<E: Send + 'static> Opening<E> {
             .unwrap_or_else(|_| Err(no_answer(&format!("opening the {}", self.direction))))?;
         streams.0.push(self.guard);
         Ok(end)
+    }
+}
+
+/// Lets this thread, and those that the host starts from it for its callbacks, go before all that computes. Most systems
+/// allow this only to some users; without it, sound still goes before the engine, which gives way by itself.
+fn go_first() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(URGENCY) {
+        tracing::debug!("sound is not preferred: {error}");
     }
 }
 

@@ -139,7 +139,7 @@ pub fn print(text: &str) -> Outcome {
 static INTERRUPTED_CODE: AtomicI32 = AtomicI32::new(130);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// How long an interrupted command may take to put its things away.
-const GRACE: Duration = Duration::from_millis(700);
+const GRACE: Duration = Duration::from_millis(400);
 
 /// Whether the user pressed Ctrl-C or the system asked the program to end.
 pub fn interrupted() -> bool {

@@ -36,7 +36,7 @@ impl UntilOpen for Rig {
             _ => None,
         };
         self.drain();
-        if self.seen.iter().filter_map(open).last() != Some(true) {
+        if self.seen.iter().filter_map(open).next_back() != Some(true) {
             self.until(what, |e| open(e) == Some(true));
         }
     }

@@ -10,12 +10,12 @@
 mod common;
 mod lab;
 
-use anyhow::Result;
 use antiphon::audio::CardChoice;
 use antiphon::metrics::TurnReport;
 use antiphon::session::CardSource;
 use antiphon::session::command::Command;
 use antiphon::session::event::{Event, TurnState};
+use anyhow::Result;
 use common::rig::{Rig, script, sounding_s, text, tone};
 use lab::sound::{Lab, Plug};
 use std::path::{Path, PathBuf};
@@ -61,14 +61,18 @@ impl Drill {
         self.until_open("usual devices", |input, output| {
             input.as_ref() == Some(&mic) && output.as_ref() == Some(&speaker)
         });
-        assert_eq!(self.state(), TurnState::Listening);
+        let start = Instant::now();
+        while self.state() != TurnState::Listening {
+            assert!(start.elapsed() < Duration::from_secs(60), "not listening: {:#?}", self.rig.seen);
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The state as the window shows it.
     fn state(&mut self) -> TurnState {
-        std::thread::sleep(Duration::from_millis(150));
         self.rig.drain();
-        let state = self.rig.seen.iter().rev().find_map(|e| if let Event::State(s) = e { Some(s.clone()) } else { None });
+        let state =
+            self.rig.seen.iter().rev().find_map(|e| if let Event::State(s) = e { Some(s.clone()) } else { None });
         state.unwrap_or_default()
     }
 
@@ -135,13 +139,7 @@ fn question() -> PathBuf {
 #[test]
 fn the_conversation_survives_its_sound_service() -> Result<()> {
     let lab = Lab::start()?;
-    for (name, value) in lab.env() {
-        // SAFETY: this is the only test of its process, and none of its threads reads the environment yet.
-        #[expect(unsafe_code, reason = "the sound service's address is taken from the environment")]
-        unsafe {
-            std::env::set_var(name, value);
-        }
-    }
+    lab.adopt();
     let steps = (0..6).flat_map(|_| [text("word "), tone(0.5, 30)]).collect();
     let rig = Rig::on(CardSource::Devices(CardChoice::both()), script(steps));
     let mut drill = Drill { lab, rig, usual: Default::default() };

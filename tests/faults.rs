@@ -143,9 +143,10 @@ fn a_model_that_does_not_fit_is_told_and_tried_again() {
     let (card, handle) = VirtualCard::start(RATE).unwrap();
     let mut rig = Rig::loading(CardSource::Open(Box::new(card)), Box::new(loader));
     for _ in 0..2 {
-        rig.until("the fault", |e| {
-            matches!(e, Event::State(TurnState::Faulted { why, .. }) if why.contains("smaller model"))
-        });
+        rig.until(
+            "the fault",
+            |e| matches!(e, Event::State(TurnState::Faulted { why, .. }) if why.contains("smaller model")),
+        );
         rig.commands.send(Command::RetryAfterFault);
     }
     rig.until_state(TurnState::Listening);
@@ -177,7 +178,12 @@ fn interrupted(steps: Vec<Step>, when: impl Fn(&mut Rig)) {
     // The second answer, of another pitch, sounds to its last sample; in it there is nothing of the first.
     let last = sound.iter().rposition(|x| x.abs() > 0.01).unwrap();
     let tail = &sound[last + 1 - RATE as usize * 45 / 100..=last];
-    assert!(power_at(tail, 1000.0) > 0.2 && power_at(tail, 440.0) < 0.005, "{} {}", power_at(tail, 1000.0), power_at(tail, 440.0));
+    assert!(
+        power_at(tail, 1000.0) > 0.2 && power_at(tail, 440.0) < 0.005,
+        "{} {}",
+        power_at(tail, 1000.0),
+        power_at(tail, 440.0)
+    );
     // A step of a 1 kHz tone at 0.3 is 0.0393.
     assert!(largest_step(&sound) < 0.045, "{}", largest_step(&sound));
 }
@@ -320,7 +326,10 @@ impl EngineSession for DeafSession {
 #[test]
 fn chunks_of_an_answer_that_was_stopped_never_sound() {
     let (card, handle) = VirtualCard::start(RATE).unwrap();
-    let mut rig = Rig::loading(CardSource::Open(Box::new(card)), Box::new(|_| Ok(Box::new(Deaf))));
+    let mut rig = Rig::loading(
+        CardSource::Open(Box::new(card)),
+        Box::new(|_: &mut dyn FnMut(&str, f32)| Ok(Box::new(Deaf) as Box<dyn Engine>)),
+    );
     rig.until_state(TurnState::Listening);
     ask(&rig);
     rig.until_state(TurnState::Speaking);

@@ -268,10 +268,10 @@ fn no_callback_waits_for_another_thread() {
             let mut i = 0u64;
             while !over.load(Ordering::Relaxed) {
                 i += 1;
-                control.set_duck(i % 2 == 0);
+                control.set_duck(i.is_multiple_of(2));
                 control.set_volume(i as f32 % 1.0);
-                control.set_expecting(i % 3 == 0);
-                if i % 64 == 0 {
+                control.set_expecting(i.is_multiple_of(3));
+                if i.is_multiple_of(64) {
                     control.flush();
                 }
                 std::hint::black_box((control.time_of_frame(control.played_frames()), control.device_frames()));

@@ -188,9 +188,7 @@ pub(super) fn open(choice: &CardChoice) -> Result<Card, AudioError> {
 fn default_device(host: &cpal::Host, direction: Direction) -> Option<cpal::Device> {
     match direction {
         // Without any microphone PulseAudio offers a loudspeaker's echo: the assistant would listen to itself.
-        Direction::Input => {
-            host.default_input_device().filter(|d| !d.id().is_ok_and(|id| id.id().ends_with(MONITOR)))
-        }
+        Direction::Input => host.default_input_device().filter(|d| !d.id().is_ok_and(|id| id.id().ends_with(MONITOR))),
         Direction::Output => host.default_output_device(),
     }
 }

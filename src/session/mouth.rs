@@ -123,7 +123,9 @@ impl Reply {
     /// How many of its samples have sounded, on this card and the ones before. Without a card it is read, not heard.
     fn heard(&self, control: Option<&PlaybackControl>) -> u64 {
         match (control, self.base) {
-            (Some(control), Some(base)) => (self.origin + control.played_frames().saturating_sub(base)).min(self.written),
+            (Some(control), Some(base)) => {
+                (self.origin + control.played_frames().saturating_sub(base)).min(self.written)
+            }
             (Some(_), None) => self.origin,
             (None, _) => self.written,
         }

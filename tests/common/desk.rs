@@ -121,7 +121,8 @@ impl Desk {
 
     fn tell(&self) {
         let list = self.list();
-        if let Some(tell) = &mut self.world().tell {
+        let mut world = self.world();
+        if let Some(tell) = &mut world.tell {
             tell(list);
         }
     }

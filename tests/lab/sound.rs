@@ -110,6 +110,17 @@ impl Lab {
         [("PULSE_SERVER", self.server.clone()), ("ALSA_CONFIG_PATH", self.dir.path().join("asound.conf").into())]
     }
 
+    /// Has this process itself use this card and no other. For a process with one thread of tests, before it has others.
+    pub fn adopt(&self) {
+        for (name, value) in self.env() {
+            // SAFETY: the caller says that no other thread reads or writes the environment now.
+            #[expect(unsafe_code, reason = "the sound service's address is taken from the environment")]
+            unsafe {
+                std::env::set_var(name, value);
+            }
+        }
+    }
+
     /// The daemon's process id.
     pub fn daemon_id(&self) -> u32 {
         self.daemon.id()

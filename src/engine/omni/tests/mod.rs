@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod defects;
+mod joints;
 mod seam;
 
 use super::codes::{ChooseCodes, Moment};

@@ -64,6 +64,7 @@ fn answer_goes_on(desk: &Desk, change: impl FnOnce(&Desk), old: &str, new: &str)
     rig.stop();
     let recorded = desk.stop();
     let side = |id: &str| recorded.iter().find(|(name, _)| name == id).map(|(_, r)| r).unwrap();
+    assert_eq!(recorded.len(), 3, "nothing was opened for nothing");
     let (before, after) = (side(old), side(new));
     let (s1, s2) = (sounding_s(&before.assistant, before.rate), sounding_s(&after.assistant, after.rate));
     assert!(s1 > 0.3 && s2 > 0.3, "{s1} s on {old}, {s2} s on {new}");

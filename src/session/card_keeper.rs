@@ -349,7 +349,9 @@ impl CardKeeper {
     fn fail(&mut self, direction: Direction, what: String, wires: &Wires) -> News {
         let replaceable = self.supply.is_some();
         close(self.line(direction).fail(what.clone(), replaceable, Micros::now()));
-        self.attempt(direction, wires);
+        if !self.line(direction).is_trying() {
+            self.attempt(direction, wires);
+        }
         let remedy = "Plug it in again or choose another; it is being looked for.".to_owned();
         News::Tell(Event::Problem { what, remedy, severity: Severity::Warning })
     }

@@ -345,7 +345,8 @@ impl Orchestrator {
             }
             Effect::Respond { epoch } => self.respond(epoch),
             Effect::Stop { epoch } => {
-                debug_assert_eq!(epoch, self.turn.epoch());
+                // A typed turn has its own epoch already while the answer before it is being stopped.
+                debug_assert!(epoch <= self.turn.epoch());
                 self.cancel.cancel();
                 self.wires.live.store(0, Ordering::Release);
                 self.cards.flush();

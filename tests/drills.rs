@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Seconds of the scripted answer.
-const ANSWER_S: f64 = 3.0;
+const ANSWER_S: f64 = 2.0;
 /// Of one core.
 const MOST_CPU: f64 = 0.05;
 
@@ -118,7 +118,7 @@ impl Drill {
     /// What this process takes of a core, over some seconds.
     fn cpu(&self) -> f64 {
         let (before, start) = (cpu_seconds(), Instant::now());
-        std::thread::sleep(Duration::from_secs(4));
+        std::thread::sleep(Duration::from_secs(3));
         (cpu_seconds() - before) / start.elapsed().as_secs_f64()
     }
 }
@@ -140,7 +140,7 @@ fn question() -> PathBuf {
 fn the_conversation_survives_its_sound_service() -> Result<()> {
     let lab = Lab::start()?;
     lab.adopt();
-    let steps = (0..6).flat_map(|_| [text("word "), tone(0.5, 30)]).collect();
+    let steps = (0..4).flat_map(|_| [text("word "), tone(0.5, 30)]).collect();
     let rig = Rig::on(CardSource::Devices(CardChoice::both()), script(steps));
     let mut drill = Drill { lab, rig, usual: Default::default() };
     drill.until_open("devices", |input, output| input.is_some() && output.is_some());

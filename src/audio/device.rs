@@ -366,6 +366,8 @@ impl Opened {
             ErrorKind::DeviceNotAvailable if self.is_default => AudioError::NoDevice { direction },
             ErrorKind::DeviceNotAvailable | ErrorKind::StreamInvalidated => AudioError::Lost { direction, name },
             ErrorKind::HostUnavailable => AudioError::NoService,
+            // What ALSA says when its default leads to a sound service that does not run.
+            _ if detail.contains("Connection refused") => AudioError::NoService,
             ErrorKind::UnsupportedConfig | ErrorKind::UnsupportedOperation | ErrorKind::InvalidInput => {
                 AudioError::Unsupported { direction, name, detail }
             }

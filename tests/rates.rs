@@ -14,8 +14,10 @@ const RATES: [u32; 6] = [8_000, 16_000, 22_050, 44_100, 48_000, 96_000];
 const CHANNELS: [usize; 3] = [1, 2, 6];
 const HZ: f64 = 1_000.0;
 const LEVEL: f64 = 0.5;
-/// What a rate keeps of the tone's level, in decibels.
+/// By how much the level may be off, in decibels. Eight bits are few: their steps fall on the same places of the tone
+/// again and again.
 const OFF_DB: f64 = 0.1;
+const OFF_8_BIT_DB: f64 = 0.2;
 
 fn tone(rate: u32, seconds: f64) -> Vec<f32> {
     let n = (seconds * f64::from(rate)) as usize;
@@ -43,10 +45,11 @@ fn measure(sound: &[f32], rate: u32) -> (f64, f64) {
     ((first.0 + second.0) / 2.0, HZ + turned / TAU / (half as f64 / f64::from(rate)))
 }
 
-fn check(sound: &[f32], rate: u32, what: &str) {
+fn check<T>(sound: &[f32], rate: u32, what: &str) {
     let (level, pitch) = measure(sound, rate);
     let off = 20.0 * (level / LEVEL).log10();
-    assert!(off.abs() < OFF_DB, "{what}: {off} dB off");
+    let allowed = if size_of::<T>() == 1 { OFF_8_BIT_DB } else { OFF_DB };
+    assert!(off.abs() < allowed, "{what}: {off} dB off");
     assert!((pitch - HZ).abs() < 0.05, "{what}: {pitch} Hz");
 }
 
@@ -69,7 +72,7 @@ where
     }
     resampler.flush(&mut heard);
     assert_eq!(heard.len(), 16_000);
-    check(&heard, 16_000, &format!("{rate} Hz, {channels} channels of {} in", std::any::type_name::<T>()));
+    check::<T>(&heard, 16_000, &format!("{rate} Hz, {channels} channels of {} in", std::any::type_name::<T>()));
 }
 
 /// From the engine to a device.
@@ -94,7 +97,7 @@ where
             out.push(sample);
         }
     }
-    check(&out, rate, &format!("{rate} Hz, {channels} channels of {} out", std::any::type_name::<T>()));
+    check::<T>(&out, rate, &format!("{rate} Hz, {channels} channels of {} out", std::any::type_name::<T>()));
 }
 
 #[test]

@@ -60,6 +60,12 @@ lintsetup:
 doc: ## build the documentation, warnings denied
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
+MINUTES ?= 30
+
+.PHONY: soak
+soak: testsetup ## a long scripted dialogue with a real sound service: memory and xruns (MINUTES=30)
+	@SOAK_MINUTES=$(MINUTES) $(CARGO) test --locked --test soak
+
 .PHONY: screenshot
 screenshot: testsetup testbuild ## ask the real window a question aloud, and picture it in docs/screenshot.png
 	@$(CARGO) test --locked --test talk -- --nocapture

@@ -17,6 +17,7 @@ mod errands;
 pub mod event;
 pub mod history;
 mod inbox;
+mod line;
 mod mouth;
 mod orchestrator;
 mod pulls;

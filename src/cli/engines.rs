@@ -2,7 +2,8 @@
 
 use super::Failure;
 use crate::engine::cascade::{CascadeEngine, CascadeOptions, CascadePaths};
-use crate::engine::omni::{Compute, OmniEngine, OmniOptions, Precision, Quantization};
+use crate::engine::device::{Compute, DeviceChoice};
+use crate::engine::omni::{OmniEngine, OmniOptions, Precision, Quantization};
 use crate::engine::scripted::{Script, ScriptedEngine};
 use crate::engine::{Engine, EngineError};
 use crate::session::{EndOfTurnModel, EngineLoader};
@@ -37,15 +38,18 @@ pub struct EngineArgs {
     /// Speak in the voice of this recording (5 to 15 s of one speaker); omni only
     #[arg(long, global = true, value_name = "FILE")]
     pub voice: Option<PathBuf>,
-    /// Where the omni engine computes: cpu, cuda, cuda:N or metal
-    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
-    pub device: Compute,
-    /// Precision of the omni engine: f32, f16 or bf16 (a CPU always computes in f32)
-    #[arg(long, global = true, value_name = "KIND", default_value = "f32")]
-    pub dtype: Precision,
+    /// Where the omni engine computes: auto (a GPU if there is one), cpu, cuda, cuda:N or metal
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Precision of the omni engine: f32, f16 or bf16 [default: bf16 on a GPU; a CPU always computes in f32]
+    #[arg(long, global = true, value_name = "KIND")]
+    pub dtype: Option<Precision>,
     /// Make the omni engine's language model smaller while it loads: q8_0 or q4_k
     #[arg(long, global = true, value_name = "KIND")]
     pub quantize: Option<Quantization>,
+    /// The longest answer of the omni engine, in tokens
+    #[arg(long, global = true, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub answer_tokens: u32,
     /// The script of the scripted engine (JSON; without one it plays a short demonstration)
     #[arg(long, global = true, value_name = "FILE")]
     pub script: Option<PathBuf>,
@@ -64,6 +68,10 @@ pub struct EngineChoice {
     pub llm: Option<String>,
     pub script: Option<PathBuf>,
     pub model: Option<PathBuf>,
+    /// Where the omni engine computes, and in which precision (`None`: what suits the place).
+    pub device: DeviceChoice,
+    pub dtype: Option<Precision>,
+    /// How else it is loaded.
     pub omni: OmniOptions,
     pub store: Store,
 }
@@ -76,6 +84,16 @@ impl EngineChoice {
             EngineKind::Omni => self.model_dir().map(drop),
             EngineKind::Scripted => self.read_script().map(drop),
         }
+    }
+
+    /// How the omni engine is loaded on this machine. Looks for a GPU; called on the thread that will own it.
+    fn omni_options(&self) -> OmniOptions {
+        let found = self.device.find();
+        if let Some(note) = found.note {
+            tracing::warn!("{note}");
+        }
+        let suits = if found.compute == Compute::Cpu { Precision::F32 } else { Precision::Bf16 };
+        OmniOptions { device: found.compute, dtype: self.dtype.unwrap_or(suits), ..self.omni.clone() }
     }
 
     fn model_dir(&self) -> Result<&Path, Failure> {
@@ -107,7 +125,7 @@ impl EngineChoice {
                 }
                 EngineKind::Omni => {
                     let dir = choice.model_dir().map_err(model)?;
-                    Box::new(OmniEngine::load(dir, choice.omni.clone(), progress)?)
+                    Box::new(OmniEngine::load(dir, choice.omni_options(), progress)?)
                 }
                 EngineKind::Scripted => Box::new(ScriptedEngine::new(choice.read_script().map_err(model)?)),
             })

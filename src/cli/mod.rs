@@ -211,10 +211,11 @@ fn open(cli: Cli) -> Outcome {
         llm: cli.engine.llm.clone().or_else(|| settings.llm.clone()),
         script: cli.engine.script.clone(),
         model: cli.engine.model.clone(),
+        device: cli.engine.device,
+        dtype: cli.engine.dtype,
         omni: OmniOptions {
-            device: cli.engine.device,
-            dtype: cli.engine.dtype,
             quantize: cli.engine.quantize,
+            answer_tokens: cli.engine.answer_tokens as usize,
             ..OmniOptions::default()
         },
         store: store.clone(),

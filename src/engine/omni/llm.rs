@@ -10,7 +10,7 @@ use crate::engine::kv_cache::KvCache;
 use crate::engine::linear::{Linear, Placement};
 use crate::engine::tensor_source::TensorSource;
 use crate::engine::transformer::{Decoder, Mask};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 /// The loaded language model.
 pub struct Llm {
@@ -35,6 +35,10 @@ impl Llm {
             head: Linear::load(source, head, shape, false, place)?,
             vocab: config.vocab,
         })
+    }
+
+    pub fn device(&self) -> &Device {
+        self.decoder.device()
     }
 
     /// An empty cache of up to `limit` positions.

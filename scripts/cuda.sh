@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The program for NVIDIA GPUs, built where there is neither a GPU nor CUDA.
 # usage: scripts/cuda.sh build          the release binary; starts, and computes on the CPU, where there is no driver
+#        scripts/cuda.sh bundle         that, the parity test and what both need, in one folder to take to a GPU machine
 #        scripts/cuda.sh check          the Rust side alone, checked without a CUDA compiler (in `make test`)
 #        scripts/cuda.sh run CMD...     runs CMD (cargo test --features cuda ...) with the environment of `build`
 # ANTIPHON_GPUS="80 89"   generations to make machine code for [default: those of this machine's GPUs]. Every newer one
@@ -59,12 +60,25 @@ build() {
     echo "cuda: machine code for generation $ANTIPHON_GPUS, and the portable form for newer ones" >&2
     cargo build --locked --release --features cuda
     local binary=$CARGO_TARGET_DIR/release/antiphon
-    if readelf -d "$binary" | grep -E 'NEEDED.*lib(cu|nv)'; then
+    if readelf -d "$binary" | grep -E 'NEEDED.*lib(cu|nv)' >&2; then
         echo "cuda: the libraries above would have to be there for the program to start: see $here/late_libraries.py" >&2
         exit 1
     fi
     "$binary" --version >/dev/null
     echo "$binary"
+}
+
+bundle() {
+    local binary folder=$root/bundle parity
+    binary=$(build)
+    parity=$(cargo test --locked --release --features cuda --test parity --no-run --message-format short 2>&1 |
+        tee /dev/stderr | sed -n 's/.*Executable tests.parity.main.rs (\(.*\))$/\1/p')
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$binary" assets/question.wav scripts/gpu-check.sh "$folder"
+    cp "$parity" "$folder/parity"
+    cp -r tests/fixtures/omni-tiny "$folder"
+    echo "$folder"
 }
 
 root=${CARGO_TARGET_DIR:-$PWD/target}/cuda
@@ -73,15 +87,18 @@ command=${1:-build}
 [ $# -eq 0 ] || shift
 case $command in
     check) check ;;
-    build | run)
+    build | bundle | run)
         ANTIPHON_GPUS=$(generations)
         export ANTIPHON_GPUS=${ANTIPHON_GPUS:-80}
         setup
         environment
-        if [ "$command" = build ]; then build; else "$@"; fi
+        case $command in
+            run) "$@" ;;
+            *) "$command" ;;
+        esac
         ;;
     *)
-        sed -n '2,9s/^# \{0,1\}//p' "$0"
+        sed -n '2,10s/^# \{0,1\}//p' "$0"
         exit 2
         ;;
 esac

@@ -262,7 +262,12 @@ mod tests {
 
     #[test]
     fn devices_are_read_from_words() {
-        let cases = [("cpu", Compute::Cpu), ("cuda", Compute::Cuda(0)), ("cuda:3", Compute::Cuda(3)), ("metal", Compute::Metal)];
+        let cases = [
+            ("cpu", Compute::Cpu),
+            ("cuda", Compute::Cuda(0)),
+            ("cuda:3", Compute::Cuda(3)),
+            ("metal", Compute::Metal),
+        ];
         for (word, expected) in cases {
             assert_eq!(word.parse::<DeviceChoice>().unwrap(), DeviceChoice::At(expected));
             assert_eq!(expected.to_string().parse::<Compute>().unwrap(), expected);

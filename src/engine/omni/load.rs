@@ -15,8 +15,8 @@ use super::weights::{Reported, Weights};
 use crate::engine::EngineError;
 use crate::engine::device::Compute;
 use crate::engine::linear::Placement;
-use candle_core::quantized::GgmlDType;
 use candle_core::DType;
+use candle_core::quantized::GgmlDType;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -119,7 +119,8 @@ impl Precision {
 }
 
 impl Quantization {
-    fn kind(self) -> GgmlDType {
+    /// The kind of block it packs weights into.
+    pub fn kind(self) -> GgmlDType {
         match self {
             Self::Q8_0 => GgmlDType::Q8_0,
             Self::Q4K => GgmlDType::Q4K,

@@ -101,7 +101,7 @@ impl OmniEngine {
         let speech = options.quantize_speech.map_or("f32", load::Quantization::name);
         let overlap = if options.compat { 0 } else { vocoder::FADE };
         Ok(Self {
-            description: format!("MiniCPM-o 2.6, language {kind}, speech {speech}"),
+            description: format!("MiniCPM-o 2.6 on {}, language {kind}, speech {speech}", options.device),
             model: Arc::new(Mutex::new(omni)),
             options,
             overlap,

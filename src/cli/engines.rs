@@ -1,14 +1,15 @@
 //! Which engine answers, as said on the command line or in the settings, and how it is loaded.
 
 use super::Failure;
+use super::omni::OmniArgs;
 use crate::engine::cascade::{CascadeEngine, CascadeOptions, CascadePaths};
 use crate::engine::device::{Compute, DeviceChoice};
-use crate::engine::omni::{OmniEngine, OmniOptions, Precision, Quantization};
+use crate::engine::omni::{OmniEngine, OmniOptions, Precision};
 use crate::engine::scripted::{Script, ScriptedEngine};
 use crate::engine::{Engine, EngineError};
 use crate::session::{EndOfTurnModel, EngineLoader};
 use crate::turn::smart_turn::SmartTurn;
-use crate::weights::{Catalog, Role, Store};
+use crate::weights::{Catalog, Role, Store, fit};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -29,27 +30,13 @@ pub struct EngineArgs {
     /// Who answers [default: as in the settings, else cascade]
     #[arg(long, global = true, value_enum)]
     pub engine: Option<EngineKind>,
-    /// The language model: a catalog id (see `antiphon models list`) or any GGUF file of the Qwen2 or Llama family
+    /// The language model: a catalog id (see `antiphon models list`) or any GGUF file of the Qwen2 or Llama family; for
+    /// the omni engine a GGUF file of its own language model, which then takes the place of the checkpoint's
     #[arg(long, global = true, value_name = "ID|FILE")]
     pub llm: Option<String>,
-    /// The folder of a MiniCPM-o 2.6 checkpoint, for the omni engine
-    #[arg(long, global = true, value_name = "DIR")]
-    pub model: Option<PathBuf>,
     /// Speak in the voice of this recording (5 to 15 s of one speaker); omni only
     #[arg(long, global = true, value_name = "FILE")]
     pub voice: Option<PathBuf>,
-    /// Where the omni engine computes: auto (a GPU if there is one), cpu, cuda, cuda:N or metal
-    #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
-    pub device: DeviceChoice,
-    /// Precision of the omni engine: f32, f16 or bf16 [default: bf16 on a GPU; a CPU always computes in f32]
-    #[arg(long, global = true, value_name = "KIND")]
-    pub dtype: Option<Precision>,
-    /// Make the omni engine's language model smaller while it loads: q8_0 or q4_k
-    #[arg(long, global = true, value_name = "KIND")]
-    pub quantize: Option<Quantization>,
-    /// The longest answer of the omni engine, in tokens
-    #[arg(long, global = true, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub answer_tokens: u32,
     /// The script of the scripted engine (JSON; without one it plays a short demonstration)
     #[arg(long, global = true, value_name = "FILE")]
     pub script: Option<PathBuf>,
@@ -59,6 +46,8 @@ pub struct EngineArgs {
     /// Seed of all sampling: the same seed and question give the same answer
     #[arg(long, global = true, default_value_t = 0)]
     pub seed: u64,
+    #[command(flatten)]
+    pub omni: OmniArgs,
 }
 
 /// The engine that was chosen.
@@ -69,8 +58,7 @@ pub struct EngineChoice {
     pub script: Option<PathBuf>,
     pub model: Option<PathBuf>,
     /// Where the omni engine computes, and in which precision (`None`: what suits the place).
-    pub device: DeviceChoice,
-    pub dtype: Option<Precision>,
+    pub place: (DeviceChoice, Option<Precision>),
     /// How else it is loaded.
     pub omni: OmniOptions,
     pub store: Store,
@@ -81,19 +69,30 @@ impl EngineChoice {
     pub fn check(&self) -> Result<(), Failure> {
         match self.kind {
             EngineKind::Cascade => cascade_paths(&self.store, self.llm.as_deref()).map(drop),
-            EngineKind::Omni => self.model_dir().map(drop),
+            EngineKind::Omni => match &self.omni.llm {
+                Some(file) if !file.is_file() => Err(Failure::usage(format!(
+                    "{}: no such file: with the omni engine, --llm is a GGUF file of its language model",
+                    file.display()
+                ))),
+                _ => self.model_dir().map(drop),
+            },
             EngineKind::Scripted => self.read_script().map(drop),
         }
     }
 
     /// How the omni engine is loaded on this machine. Looks for a GPU; called on the thread that will own it.
     fn omni_options(&self) -> OmniOptions {
-        let found = self.device.find();
+        let (device, dtype) = self.place;
+        let found = device.find();
         if let Some(note) = found.note {
             tracing::warn!("{note}");
         }
         let suits = if found.compute == Compute::Cpu { Precision::F32 } else { Precision::Bf16 };
-        OmniOptions { device: found.compute, dtype: self.dtype.unwrap_or(suits), ..self.omni.clone() }
+        let room = match found.compute {
+            Compute::Cpu | Compute::Metal => Some(fit::free_memory()),
+            Compute::Cuda(number) => fit::free_gpu_memory(number),
+        };
+        OmniOptions { device: found.compute, dtype: dtype.unwrap_or(suits), room, ..self.omni.clone() }
     }
 
     fn model_dir(&self) -> Result<&Path, Failure> {

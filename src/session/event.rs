@@ -142,6 +142,11 @@ pub enum Event {
         text: String,
         is_final: bool,
     },
+    /// The user's turn was spoken to an engine that does not write down what it hears: only its length is known.
+    HeardSound {
+        turn: u64,
+        seconds: f64,
+    },
     /// More of the answer's text, to be appended.
     Answer {
         turn: u64,

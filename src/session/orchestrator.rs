@@ -371,7 +371,8 @@ impl Orchestrator {
 
     fn begin_record(&mut self) {
         self.turns += 1;
-        self.record = Some(TurnRecord::new(self.turns, self.cards.counters()));
+        let began = self.utterance.speech_began().unwrap_or_else(Micros::now);
+        self.record = Some(TurnRecord::new(self.turns, began, self.cards.counters()));
     }
 
     fn respond(&mut self, epoch: u64) {
@@ -386,6 +387,13 @@ impl Orchestrator {
                 self.tell(Event::Heard { turn, text: text.clone(), is_final: true });
             }
             self.job(Job::Read(text));
+        } else if let Some(record) = &mut self.record
+            && let Some(seconds) = record.spoke_until(self.utterance.last_voiced())
+        {
+            if self.engine.as_ref().is_some_and(|engine| !engine.transcribes) {
+                let turn = record.number;
+                self.tell(Event::HeardSound { turn, seconds });
+            }
         }
         let Some(engine) = &self.engine else { return };
         self.cancel = CancelToken::default();
@@ -402,7 +410,7 @@ impl Orchestrator {
         if outcome == Outcome::NothingHeard {
             self.turns -= 1;
         } else {
-            self.history.add(record.number, &record.heard, &record.answer, record.spoken, cut_off);
+            self.history.add(record.number, &record.question_text(), &record.answer, record.spoken, cut_off);
         }
         let (report, bars) = record.finish(cut_off, self.cards.counters());
         self.tell(Event::TurnEnded { report: Box::new(report), bars });

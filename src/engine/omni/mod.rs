@@ -1,6 +1,7 @@
 //! MiniCPM-o 2.6: speech in, speech out, one model. One file per part of the checkpoint.
 //!
-//! - [`config`], [`weights`], [`tokens`]: what lies in the checkpoint folder, checked
+//! - [`config`], [`weights`], [`tokens`]: what lies in the checkpoint folder, checked; [`needs`]: the memory it takes;
+//!   [`random_checkpoint`]: one made of random numbers
 //! - [`ear`]: sound to embeddings; [`llm`]: embeddings to words; [`tts`] with [`codes`]: words to audio codes;
 //!   [`dvae`], [`vocos`] and [`vocoder`]: audio codes to sound
 //! - [`prompt`], [`dialogue`]: the words around what is heard and said
@@ -25,8 +26,8 @@ pub mod llm;
 pub mod load;
 pub mod memory;
 pub mod meter;
+pub mod needs;
 pub mod probe;
-
 pub mod prompt;
 pub mod random_checkpoint;
 pub mod session;
@@ -43,6 +44,7 @@ pub mod words;
 mod tests;
 
 use super::kv_cache::KvCache;
+use super::text::speakable;
 use super::{
     CancelToken, Engine, EngineError, EngineInfo, EngineSession, HEARING_RATE, PcmChunk, ReplyEnd, ResponseSink,
     SessionSetup,
@@ -50,7 +52,7 @@ use super::{
 use candle_core::Tensor;
 use dialogue::Dialogue;
 use load::Omni;
-pub use load::{OmniOptions, Precision, Quantization};
+pub use load::{Compute, OmniOptions, Precision, Quantization, TextChunk};
 use meter::Meter;
 use probe::NoProbe;
 use prompt::{Language, Mode};
@@ -97,7 +99,10 @@ impl OmniEngine {
         progress("first steps", 1.0);
         warm::up(&mut omni, &mut NoProbe)?;
         progress("ready", 1.0);
-        let kind = options.quantize.map_or(options.dtype.name(), load::Quantization::name);
+        let kind = match &options.llm {
+            Some(file) => file.file_name().map_or_else(|| "GGUF".into(), |name| name.to_string_lossy().into_owned()),
+            None => options.quantize.map_or(options.dtype.name(), load::Quantization::name).to_owned(),
+        };
         let speech = options.quantize_speech.map_or("f32", load::Quantization::name);
         let overlap = if options.compat { 0 } else { vocoder::FADE };
         Ok(Self {
@@ -139,10 +144,10 @@ impl OmniEngine {
         let mind = &mut omni.mind;
         let placeholders = reference.map(|r| prompt::placeholders(mind.ear.positions(r.len()), mind.ear.group()));
         let persona = mind.tokens.harmless(setup.system_prompt.trim());
-        let language = match crate::engine::text::speakable::Language::of(&persona) {
-            crate::engine::text::speakable::Language::Chinese => Language::Chinese,
-            crate::engine::text::speakable::Language::English => Language::English,
-        };
+        let language = self.options.language.unwrap_or_else(|| match speakable::Language::of(&persona) {
+            speakable::Language::Chinese => Language::Chinese,
+            speakable::Language::English => Language::English,
+        });
         let message = prompt::system_prompt(mode, language, placeholders.as_deref(), &persona);
         let limit = self.options.context.min(omni.config.llm.max_positions);
         let mind = &mut omni.mind;
@@ -168,12 +173,14 @@ impl Engine for OmniEngine {
             output_rate: OUTPUT_RATE,
             max_overlap: self.overlap,
             clones_voices: true,
+            transcribes: false,
         }
     }
 
     fn open(&mut self, setup: &SessionSetup) -> Result<Box<dyn EngineSession>, EngineError> {
         let (model, options) = (self.model.clone(), self.options.clone());
-        let voice = self.voice(Mode::Assistant, setup)?;
+        let mode = if self.options.role_play { Mode::RolePlay } else { Mode::Assistant };
+        let voice = self.voice(mode, setup)?;
         let dialogue = Dialogue::after(voice.cache.copy()?);
         let speaker = voice.speaker.clone();
         Ok(Box::new(OmniSession::new(model, options, dialogue, speaker, setup.seed)))

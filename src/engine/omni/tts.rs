@@ -277,7 +277,7 @@ impl Tts {
         let hidden = self.decoder.forward(&embeds, past, &mut state.cache, Mask::Additive(&mask))?;
         let logits = hidden.to_dtype(DType::F32)?.matmul(&self.heads.t()?)?;
         let mut logits = logits.reshape((self.config.codebooks, self.config.audio_codes))?.to_vec2::<f32>()?;
-        if logits.iter().flatten().any(|l| l.is_nan()) {
+        if logits.iter().flatten().any(|l| !l.is_finite()) {
             return Err(EngineError::Model(
                 "the speech model computed a value that is not a number: its files are damaged, or the precision is too small; choose f32 or pull the model again".into(),
             ));

@@ -1,8 +1,11 @@
 //! The engine on the tiny reference checkpoint: where it must differ from upstream, and the seam's calls.
 
 mod checkpoints;
+mod damage;
 mod defects;
+mod preflight;
 mod seam;
+mod stand_in;
 
 use super::codes::{ChooseCodes, Moment};
 use super::compat::{CompatSpeech, Mouth, Pieces, Utterance};

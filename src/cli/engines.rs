@@ -3,7 +3,8 @@
 use super::Failure;
 use super::omni::OmniArgs;
 use crate::engine::cascade::{CascadeEngine, CascadeOptions, CascadePaths};
-use crate::engine::omni::{Compute, OmniEngine, OmniOptions};
+use crate::engine::device::{Compute, DeviceChoice};
+use crate::engine::omni::{OmniEngine, OmniOptions, Precision};
 use crate::engine::scripted::{Script, ScriptedEngine};
 use crate::engine::{Engine, EngineError};
 use crate::session::{EndOfTurnModel, EngineLoader};
@@ -56,6 +57,9 @@ pub struct EngineChoice {
     pub llm: Option<String>,
     pub script: Option<PathBuf>,
     pub model: Option<PathBuf>,
+    /// Where the omni engine computes, and in which precision (`None`: what suits the place).
+    pub place: (DeviceChoice, Option<Precision>),
+    /// How else it is loaded.
     pub omni: OmniOptions,
     pub store: Store,
 }
@@ -74,6 +78,21 @@ impl EngineChoice {
             },
             EngineKind::Scripted => self.read_script().map(drop),
         }
+    }
+
+    /// How the omni engine is loaded on this machine. Looks for a GPU; called on the thread that will own it.
+    fn omni_options(&self) -> OmniOptions {
+        let (device, dtype) = self.place;
+        let found = device.find();
+        if let Some(note) = found.note {
+            tracing::warn!("{note}");
+        }
+        let suits = if found.compute == Compute::Cpu { Precision::F32 } else { Precision::Bf16 };
+        let room = match found.compute {
+            Compute::Cpu | Compute::Metal => Some(fit::free_memory()),
+            Compute::Cuda(number) => fit::free_gpu_memory(number),
+        };
+        OmniOptions { device: found.compute, dtype: dtype.unwrap_or(suits), room, ..self.omni.clone() }
     }
 
     fn model_dir(&self) -> Result<PathBuf, Failure> {
@@ -103,11 +122,7 @@ impl EngineChoice {
                 }
                 EngineKind::Omni => {
                     let dir = choice.model_dir().map_err(model)?;
-                    let room = match choice.omni.device {
-                        Compute::Cpu | Compute::Metal => Some(fit::free_memory()),
-                        Compute::Cuda(number) => fit::free_gpu_memory(number),
-                    };
-                    Box::new(OmniEngine::load(&dir, OmniOptions { room, ..choice.omni.clone() }, progress)?)
+                    Box::new(OmniEngine::load(&dir, choice.omni_options(), progress)?)
                 }
                 EngineKind::Scripted => Box::new(ScriptedEngine::new(choice.read_script().map_err(model)?)),
             })

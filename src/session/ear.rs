@@ -33,8 +33,10 @@ const MARK_EVERY: u32 = 32;
 
 /// What the ear is told.
 pub enum EarJob {
-    /// Another microphone from now on (`None`: there is none), and what it may hear of the loudspeaker.
-    Card(Option<CaptureEnd>, Option<FarEnd>),
+    /// Another microphone from now on (`None`: there is none).
+    Card(Option<CaptureEnd>),
+    /// Another loudspeaker, which the microphone may hear (`None`: there is none).
+    Far(Option<FarEnd>),
     Eagerness(Eagerness),
     /// Whether the loudspeaker is a headphone, which the microphone does not hear: nothing is cancelled then.
     Headphones(bool),
@@ -74,7 +76,6 @@ struct Source {
     raw: Vec<f32>,
     /// 16 kHz, less than a frame.
     rest: Vec<f32>,
-    echo: Option<Echo>,
 }
 
 /// The way from the loudspeaker to the microphone.
@@ -84,6 +85,12 @@ struct Echo {
     gate: EchoGate,
     /// What sounded during a frame.
     played: Vec<f32>,
+}
+
+impl Echo {
+    fn of(far: FarEnd) -> Self {
+        Echo { far, canceller: EchoCanceller::default(), gate: EchoGate::default(), played: vec![0.0; FRAME] }
+    }
 }
 
 /// The silence inside a turn.
@@ -124,6 +131,7 @@ impl Work {
 struct Ear<'a> {
     inbox: &'a SyncSender<Inbox>,
     source: Option<Source>,
+    echo: Option<Echo>,
     headphones: bool,
     deaf: bool,
     vad: Vad,
@@ -143,6 +151,7 @@ impl<'a> Ear<'a> {
         Ear {
             inbox,
             source: None,
+            echo: None,
             headphones: false,
             deaf: false,
             vad: Vad::new(VadConfig::default()),
@@ -163,32 +172,32 @@ impl<'a> Ear<'a> {
 
     fn take(&mut self, job: EarJob) {
         match job {
-            EarJob::Card(capture, far) => self.listen_to(capture, far),
+            EarJob::Card(capture) => self.listen_to(capture),
+            EarJob::Far(far) => self.echo = far.map(Echo::of),
             EarJob::Eagerness(eagerness) => self.eagerness = patience(eagerness),
             EarJob::Headphones(worn) => self.headphones = worn,
             EarJob::Deaf(deaf) => self.deaf = deaf,
         }
     }
 
-    fn listen_to(&mut self, capture: Option<CaptureEnd>, far: Option<FarEnd>) {
-        let echo = |far| Echo {
-            far,
-            canceller: EchoCanceller::default(),
-            gate: EchoGate::default(),
-            played: vec![0.0; FRAME],
-        };
+    /// Another microphone takes over in the middle of a turn, or none does, and then the turn is over.
+    fn listen_to(&mut self, capture: Option<CaptureEnd>) {
+        // What the one before has heard still belongs to the turn.
+        self.listen();
+        if capture.is_none() {
+            self.vad.reset();
+            self.turn = None;
+            self.judge.forget();
+        }
         self.source = capture.and_then(|capture| match Resampler::new(capture.rate, HEARING_RATE) {
-            Ok(resampler) => {
-                Some(Source { capture, resampler, raw: Vec::new(), rest: Vec::new(), echo: far.map(echo) })
-            }
+            Ok(resampler) => Some(Source { capture, resampler, raw: Vec::new(), rest: Vec::new() }),
             Err(error) => {
                 tracing::error!("the microphone cannot be used: {error}");
                 None
             }
         });
-        self.vad.reset();
-        self.turn = None;
-        self.judge.forget();
+        // Another microphone stands in another place.
+        self.echo = self.echo.take().map(|echo| Echo::of(echo.far));
     }
 
     /// Hears what is there; `false` when nothing was.
@@ -220,7 +229,7 @@ impl<'a> Ear<'a> {
     /// Takes the echo out of a frame that ends at `end`; gives when the last sample of the result was captured, and
     /// whether the result may be somebody.
     fn without_echo(&mut self, frame: &mut [f32], end: Micros, newest: Micros) -> (Micros, bool) {
-        let Some(echo) = self.source.as_mut().and_then(|s| s.echo.as_mut()).filter(|_| !self.headphones) else {
+        let Some(echo) = self.echo.as_mut().filter(|_| !self.headphones) else {
             return (end, true);
         };
         let start = Micros::now();

@@ -68,7 +68,8 @@ fn with_ear(judge: Judge, room: Room, test: impl FnOnce(&mut Ear<'_>, &mut World
     let (capture, mut playback) = (card.capture.take(), card.playback.take().unwrap());
     let far = FarEnd::of(&mut playback).unwrap();
     let mut ear = Ear::new(&inbox_in, judge, Eagerness::Balanced);
-    ear.take(EarJob::Card(capture, far));
+    ear.take(EarJob::Card(capture));
+    ear.take(EarJob::Far(far));
     let answer = VecDeque::new();
     test(&mut ear, &mut World { card: simulated, playback, answer, inbox, steps: 0, told: Vec::new() });
 }

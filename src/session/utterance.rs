@@ -6,6 +6,7 @@
 use crate::engine::HEARING_RATE;
 use crate::time::Micros;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Sound kept from before an onset: the detector needs a few frames, and soft first consonants come before it.
 const PRE_ROLL: usize = HEARING_RATE as usize * 4 / 10;
@@ -23,6 +24,8 @@ pub struct Utterance {
     open: bool,
     onset: bool,
     last_voiced: Option<Micros>,
+    speech_run: u64,
+    silence_run: u64,
 }
 
 impl Utterance {
@@ -33,8 +36,16 @@ impl Utterance {
         self.recent.drain(..surplus);
         let limit = if self.onset { self.recent.len() } else { PRE_ROLL.min(self.recent.len()) };
         self.owed = (self.owed + samples.len()).min(limit);
+        let n = samples.len() as u64;
         if speech {
             self.last_voiced = Some(end);
+            self.speech_run += n;
+            self.silence_run = 0;
+        } else {
+            self.silence_run += n;
+            if Micros::of_samples(self.silence_run, HEARING_RATE) >= Duration::from_millis(100) {
+                self.speech_run = 0;
+            }
         }
     }
 
@@ -81,6 +92,16 @@ impl Utterance {
     /// When the last speech frame ended.
     pub fn last_voiced(&self) -> Option<Micros> {
         self.last_voiced
+    }
+
+    /// When the speech that goes on now, or that was heard last, began.
+    pub fn speech_began(&self) -> Option<Micros> {
+        self.last_voiced.map(|end| end - self.speech_run())
+    }
+
+    /// How long there has been speech, gaps under 100 ms aside.
+    pub fn speech_run(&self) -> Duration {
+        Micros::of_samples(self.speech_run, HEARING_RATE)
     }
 }
 
@@ -223,5 +244,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn runs_of_speech_bridge_short_gaps_only() {
+        let mut u = Utterance::default();
+        u.hear(&[0.0; 1600], Micros(0), true);
+        u.hear(&[0.0; 800], Micros(0), false);
+        u.hear(&[0.0; 1600], Micros(0), true);
+        assert_eq!(u.speech_run(), Duration::from_millis(200));
+        u.hear(&[0.0; 1600], Micros(900_000), true);
+        assert_eq!(u.speech_began(), Some(Micros(600_000)));
+        u.hear(&[0.0; 1600], Micros(0), false);
+        assert_eq!(u.speech_run(), Duration::ZERO);
     }
 }

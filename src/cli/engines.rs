@@ -3,14 +3,15 @@
 use super::Failure;
 use super::omni::OmniArgs;
 use crate::engine::cascade::{CascadeEngine, CascadeOptions, CascadePaths};
-use crate::engine::omni::{Compute, OmniEngine, OmniOptions};
+use crate::engine::device::{Compute, DeviceChoice};
+use crate::engine::omni::{OmniEngine, OmniOptions, Precision};
 use crate::engine::scripted::{Script, ScriptedEngine};
 use crate::engine::{Engine, EngineError};
 use crate::session::{EndOfTurnModel, EngineLoader};
 use crate::turn::smart_turn::SmartTurn;
-use crate::weights::{Catalog, Role, Store, fit};
+use crate::weights::{Catalog, Role, Size, Store, WeightsError, fit};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The engines there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -56,6 +57,9 @@ pub struct EngineChoice {
     pub llm: Option<String>,
     pub script: Option<PathBuf>,
     pub model: Option<PathBuf>,
+    /// Where the omni engine computes, and in which precision (`None`: what suits the place).
+    pub place: (DeviceChoice, Option<Precision>),
+    /// How else it is loaded.
     pub omni: OmniOptions,
     pub store: Store,
 }
@@ -76,13 +80,26 @@ impl EngineChoice {
         }
     }
 
-    fn model_dir(&self) -> Result<&Path, Failure> {
+    /// How the omni engine is loaded on this machine. Looks for a GPU; called on the thread that will own it.
+    fn omni_options(&self) -> OmniOptions {
+        let (device, dtype) = self.place;
+        let found = device.find();
+        if let Some(note) = found.note {
+            tracing::warn!("{note}");
+        }
+        let suits = if found.compute == Compute::Cpu { Precision::F32 } else { Precision::Bf16 };
+        let room = match found.compute {
+            Compute::Cpu | Compute::Metal => Some(fit::free_memory()),
+            Compute::Cuda(number) => fit::free_gpu_memory(number),
+        };
+        OmniOptions { device: found.compute, dtype: dtype.unwrap_or(suits), room, ..self.omni.clone() }
+    }
+
+    fn model_dir(&self) -> Result<PathBuf, Failure> {
         match &self.model {
-            Some(dir) if dir.is_dir() => Ok(dir),
+            Some(dir) if dir.is_dir() => Ok(dir.clone()),
             Some(dir) => Err(Failure::missing(format!("{}: no such folder: check --model", dir.display()))),
-            None => Err(Failure::missing(
-                "the omni engine needs its weights: download openbmb/MiniCPM-o-2_6 and give its folder with --model DIR",
-            )),
+            None => pulled_checkpoint(&self.store),
         }
     }
 
@@ -105,11 +122,7 @@ impl EngineChoice {
                 }
                 EngineKind::Omni => {
                     let dir = choice.model_dir().map_err(model)?;
-                    let room = match choice.omni.device {
-                        Compute::Cpu | Compute::Metal => Some(fit::free_memory()),
-                        Compute::Cuda(number) => fit::free_gpu_memory(number),
-                    };
-                    Box::new(OmniEngine::load(dir, OmniOptions { room, ..choice.omni.clone() }, progress)?)
+                    Box::new(OmniEngine::load(&dir, choice.omni_options(), progress)?)
                 }
                 EngineKind::Scripted => Box::new(ScriptedEngine::new(choice.read_script().map_err(model)?)),
             })
@@ -131,6 +144,21 @@ const DEMO_SCRIPT: &str = include_str!("../../assets/script.json");
 
 fn parse_script(name: &str, text: &str) -> Result<Script, Failure> {
     serde_json::from_str(text).map_err(|e| Failure::usage(format!("{name}: not a script ({e}): mend that line")))
+}
+
+/// The omni engine's checkpoint in the catalog.
+const CHECKPOINT: &str = "minicpm-o-2_6";
+
+/// The folder of the omni engine's checkpoint, where it was pulled.
+fn pulled_checkpoint(store: &Store) -> Result<PathBuf, Failure> {
+    let model = Catalog::built_in().and_then(|c| c.model(CHECKPOINT)).map_err(Failure::working)?;
+    store.folder_in(model).map_err(|error| match error {
+        WeightsError::NotInstalled { .. } => Failure::missing(format!(
+            "{error} (about {}), or give the folder of a checkpoint with --model DIR",
+            Size(store.resolved(model).download_size())
+        )),
+        other => Failure::missing(other),
+    })
 }
 
 fn first_file(store: &Store, role: Role) -> Result<PathBuf, Failure> {
@@ -162,9 +190,9 @@ fn cascade_paths(store: &Store, llm: Option<&str>) -> Result<CascadePaths, Failu
 fn llm_path(store: &Store, id: &str) -> Result<PathBuf, Failure> {
     let catalog = Catalog::built_in().map_err(Failure::working)?;
     if let Ok(model) = catalog.model(id)
-        && let Some(file) = model.files.first()
+        && matches!(model.role, Role::Llm | Role::OmniLlm)
     {
-        return store.path_in(model, file.kept().0).map_err(Failure::missing);
+        return store.first_path(model).map_err(Failure::missing);
     }
     let path = PathBuf::from(id);
     if path.is_file() {

@@ -223,6 +223,7 @@ fn open(cli: Cli) -> Outcome {
         llm: cli.engine.llm.clone().or_else(|| settings.llm.clone()),
         script: cli.engine.script.clone(),
         model: cli.engine.omni.model(&settings),
+        place: cli.engine.omni.place(&settings)?,
         omni: cli.engine.omni.options(own_llm, &settings)?,
         store: store.clone(),
     };

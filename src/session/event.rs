@@ -90,6 +90,8 @@ pub enum PullState {
     /// The bytes are here and are being checked or converted.
     Checking,
     Done,
+    /// Stopped until [`Command::ResumePull`](super::command::Command::ResumePull).
+    Paused,
     Cancelled,
     Failed {
         why: String,

@@ -1,7 +1,7 @@
 //! Everything the session thread is told, in one channel. Plain data, made on the threads around it.
 
 use super::command::Command;
-use crate::audio::{AudioError, Card};
+use crate::audio::{AudioError, Card, DeviceList, Direction};
 use crate::engine::{EngineInfo, ReplyEnd};
 use crate::metrics::StageMark;
 use crate::time::Micros;
@@ -15,8 +15,10 @@ pub enum Inbox {
     Mouth(MouthEvent),
     /// The folder with models that the user chose.
     Folder(PathBuf),
-    /// A card that was looked for in the background was opened, or was not.
-    Card(Box<Result<Card, AudioError>>),
+    /// A device that was looked for in the background was opened, or was not.
+    Card(Direction, Box<Result<Card, AudioError>>),
+    /// Devices came or went, or the system prefers another one.
+    Devices(DeviceList),
 }
 
 /// What the ear noticed.

@@ -4,12 +4,14 @@
 //! tick, for levels and device health) and never on the engine, the mouth or a device. Invariant: the user's sound is
 //! never dropped; what came shortly before an onset is kept, and a slow engine only makes its queue longer.
 
-use super::card_keeper::{CardKeeper, CardSource, Look};
+mod devices;
+
+use super::card_keeper::{CardKeeper, CardSource};
 use super::command::Command;
 use super::ear::EarJob;
 use super::engine_thread::{EngineLoader, Job};
 use super::errands::Errands;
-use super::event::{Event, EventSink, Severity, TurnState};
+use super::event::{Event, EventSink, TurnState};
 use super::history::History;
 use super::inbox::{EarEvent, EngineEvent, Inbox, MouthEvent};
 use super::mouth::{LiveEpoch, MouthJob};
@@ -120,7 +122,7 @@ impl Orchestrator {
         self.cancel.cancel();
         self.pause_cancel.cancel();
         self.wires.live.store(0, Ordering::Release);
-        self.errands.cancel();
+        self.errands.cancel_all();
         self.history
     }
 
@@ -131,14 +133,14 @@ impl Orchestrator {
             Inbox::Engine(event) => self.engine(event),
             Inbox::Mouth(event) => self.mouth(event),
             Inbox::Folder(folder) => self.errands.pull_from(folder),
-            Inbox::Card(opened) => match self.cards.opened(*opened, &self.wires) {
-                Ok(()) => self.step(Input::CardBack),
-                Err(Some(error)) => {
-                    let remedy = "Until then, type instead of speaking.".to_owned();
-                    self.tell(Event::Problem { what: error.to_string(), remedy, severity: Severity::Warning });
-                }
-                Err(None) => {}
-            },
+            Inbox::Card(direction, opened) => {
+                let news = self.cards.opened(direction, *opened, &self.wires);
+                self.card_news(news);
+            }
+            Inbox::Devices(list) => {
+                let news = self.cards.devices(list, &self.wires);
+                self.card_news(news);
+            }
         }
     }
 
@@ -181,7 +183,9 @@ impl Orchestrator {
             Command::SetEagerness(eagerness) => self.to_ear(EarJob::Eagerness(eagerness)),
             Command::PullModels(ids) => self.errands.pull(ids),
             Command::ImportModels => self.errands.import(),
-            Command::CancelPull => self.errands.cancel(),
+            Command::PausePull { model } => self.errands.pause_pull(&model),
+            Command::ResumePull { model } => self.errands.resume_pull(&model),
+            Command::CancelPull { model } => self.errands.cancel_pull(&model),
             Command::ReloadEngine | Command::RetryAfterFault => {
                 if self.engine.is_none() || self.turn.phase() == Phase::Faulted {
                     self.load_engine();
@@ -343,7 +347,8 @@ impl Orchestrator {
             }
             Effect::Respond { epoch } => self.respond(epoch),
             Effect::Stop { epoch } => {
-                debug_assert_eq!(epoch, self.turn.epoch());
+                // A typed turn has its own epoch already while the answer before it is being stopped.
+                debug_assert!(epoch <= self.turn.epoch());
                 self.cancel.cancel();
                 self.wires.live.store(0, Ordering::Release);
                 self.cards.flush();
@@ -442,14 +447,8 @@ impl Orchestrator {
         if let Some(counters) = counters {
             self.tell(counters);
         }
-        match self.cards.look_after(&self.wires) {
-            Look::Well => {}
-            Look::Lost(what) => {
-                self.step(Input::CardLost);
-                let remedy = "Plug it in again or choose another; it is being looked for.".to_owned();
-                self.tell(Event::Problem { what, remedy, severity: Severity::Warning });
-            }
-        }
+        let news = self.cards.look_after(&self.wires);
+        self.card_news(news);
     }
 
     fn show_state(&mut self) {
@@ -459,7 +458,7 @@ impl Orchestrator {
             }
             _ if self.engine.is_none() => TurnState::Loading,
             (Phase::Listening | Phase::Degraded | Phase::Faulted, _) => match self.cards.trouble() {
-                Some(why) => TurnState::Degraded { why: why.to_owned() },
+                Some(why) => TurnState::Degraded { why },
                 None => TurnState::Listening,
             },
             (Phase::Capturing, _) => TurnState::Capturing,

@@ -13,7 +13,7 @@ use crate::engine::linear::{Linear, Placement};
 use crate::engine::tensor_source::TensorSource;
 use crate::engine::transformer::{Decoder, DecoderConfig, Mask};
 use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,6 +45,10 @@ impl Llm {
             head: Linear::load(source, head, shape, false, place)?,
             vocab: config.vocab,
         })
+    }
+
+    pub fn device(&self) -> &Device {
+        self.decoder.device()
     }
 
     /// Opens the GGUF file `path`, which is to stand in for the `llm.` of the checkpoint described by `config`.

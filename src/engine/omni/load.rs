@@ -16,22 +16,12 @@ use super::tts::Tts;
 use super::vocoder::Vocoder;
 use super::weights::{LANGUAGE, Reported, Weights};
 use crate::engine::EngineError;
+pub use crate::engine::device::Compute;
 use crate::engine::linear::Placement;
+use candle_core::DType;
 use candle_core::quantized::GgmlDType;
-use candle_core::{DType, Device};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-
-/// Where the model computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compute {
-    #[default]
-    Cpu,
-    /// The NVIDIA GPU of that number; needs a build with the `cuda` feature.
-    Cuda(usize),
-    /// The Apple GPU; needs a build with the `metal` feature.
-    Metal,
-}
 
 /// The precision of activations and of weights that are not quantised. A CPU always computes in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,19 +121,6 @@ fn unknown(what: &str, found: &str, known: &str) -> EngineError {
     EngineError::Unsupported(format!("{found:?} is no {what}; choose one of {known}"))
 }
 
-impl FromStr for Compute {
-    type Err = EngineError;
-
-    fn from_str(s: &str) -> Result<Self, EngineError> {
-        match s.split_once(':').unwrap_or((s, "0")) {
-            ("cpu", "0") => Ok(Self::Cpu),
-            ("metal", "0") => Ok(Self::Metal),
-            ("cuda", n) => n.parse().map(Self::Cuda).map_err(|_| unknown("device", s, "cpu, cuda, cuda:N, metal")),
-            _ => Err(unknown("device", s, "cpu, cuda, cuda:N, metal")),
-        }
-    }
-}
-
 impl FromStr for Precision {
     type Err = EngineError;
 
@@ -166,18 +143,6 @@ impl FromStr for Quantization {
             "q4_k" => Ok(Self::Q4K),
             _ => Err(unknown("quantization", s, "q8_0, q4_k")),
         }
-    }
-}
-
-impl Compute {
-    fn open(self) -> Result<Device, EngineError> {
-        let opened = match self {
-            Self::Cpu => Ok(Device::Cpu),
-            // One stream for all host threads: tensors may be made on one thread and used on another.
-            Self::Cuda(n) => Device::new_cuda_with_stream(n),
-            Self::Metal => Device::new_metal(0),
-        };
-        opened.map_err(|e| EngineError::Unsupported(format!("cannot compute on {self:?}: {e}; choose the device cpu")))
     }
 }
 
@@ -265,7 +230,6 @@ impl Omni {
             None => Llm::load(&config, &Reported::new(&weights, "language", progress), &thinking)?,
         };
         weights.finish()?;
-        progress("ready", 1.0);
         Ok(Self {
             mind: Mind { tokens: llm_tokens, ear, llm },
             mouth: Mouth { tokens: tts_tokens, tts, vocoder },

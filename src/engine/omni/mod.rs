@@ -8,7 +8,7 @@
 //! - [`answer`]: words, token by token; [`words`] and [`speech`]: words to sound while they are still being found;
 //!   [`compat`]: the same as upstream does it, defects included
 //! - [`memory`]: what has been said, for when the context is full; [`meter`]: stage marks
-//! - [`load`]: the parts put together; [`session`]: one conversation; this file: the engine
+//! - [`load`]: the parts put together; `warm`: each run once; [`session`]: one conversation; this file: the engine
 //!
 //! Everything lives on the engine thread. Invariant: with [`OmniOptions::compat`] the numbers are upstream's.
 //!
@@ -36,6 +36,7 @@ pub mod tokens;
 pub mod tts;
 pub mod vocoder;
 pub mod vocos;
+mod warm;
 pub mod weights;
 pub mod words;
 
@@ -94,7 +95,10 @@ impl OmniEngine {
     /// # Errors
     /// Names the file, and the tensor or key in it, that is missing, unknown, or not as expected.
     pub fn load(dir: &Path, options: OmniOptions, progress: &mut dyn FnMut(&str, f32)) -> Result<Self, EngineError> {
-        let omni = Omni::load(dir, &options, progress)?;
+        let mut omni = Omni::load(dir, &options, progress)?;
+        progress("first steps", 1.0);
+        warm::up(&mut omni, &mut NoProbe)?;
+        progress("ready", 1.0);
         let kind = match &options.llm {
             Some(file) => file.file_name().map_or_else(|| "GGUF".into(), |name| name.to_string_lossy().into_owned()),
             None => options.quantize.map_or(options.dtype.name(), load::Quantization::name).to_owned(),
@@ -102,7 +106,7 @@ impl OmniEngine {
         let speech = options.quantize_speech.map_or("f32", load::Quantization::name);
         let overlap = if options.compat { 0 } else { vocoder::FADE };
         Ok(Self {
-            description: format!("MiniCPM-o 2.6, language {kind}, speech {speech}"),
+            description: format!("MiniCPM-o 2.6 on {}, language {kind}, speech {speech}", options.device),
             model: Arc::new(Mutex::new(omni)),
             options,
             overlap,

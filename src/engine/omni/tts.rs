@@ -17,6 +17,7 @@ use super::config::TtsConfig;
 use super::probe::Probe;
 use super::weights::{Reported, Weights};
 use crate::engine::EngineError;
+use crate::engine::device::keep_launch_tables;
 use crate::engine::kv_cache::KvCache;
 use crate::engine::linear::{Linear, Placement};
 use crate::engine::tensor_source::TensorSource;
@@ -266,6 +267,7 @@ impl Tts {
         probe: &mut dyn Probe,
     ) -> Result<Step, EngineError> {
         let start = Micros::now();
+        let _tables = keep_launch_tables(self.decoder.device());
         let past = state.cache.len();
         let embeds = match state.frames.last() {
             None => self.embed_text(&[self.config.audio_bos_token])?,

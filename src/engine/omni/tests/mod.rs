@@ -3,6 +3,7 @@
 mod checkpoints;
 mod damage;
 mod defects;
+mod joints;
 mod preflight;
 mod seam;
 mod stand_in;

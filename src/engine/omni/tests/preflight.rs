@@ -67,6 +67,10 @@ fn the_released_model_needs_what_its_headers_say() {
     // A CPU computes in f32, whatever is asked for.
     assert_eq!(headers.needs(&OmniOptions { device: Compute::Cpu, ..gpu.clone() }).hearing, 2 * needs.hearing);
 
+    // There, packed weights are kept a second time, in the order its kernels read them.
+    let slow = headers.needs(&OmniOptions { quantize: Some(Quantization::Q4K), ..OmniOptions::default() });
+    assert_eq!(slow.language, 543_692_800 * 2 + 2 * packed + 333_312 * 4);
+
     // What fits is told beside what does not.
     let gigabytes = |n: f64| Some((n * 1e9) as u64);
     let told = |options: &OmniOptions, n| headers.check(&OmniOptions { room: gigabytes(n), ..options.clone() });

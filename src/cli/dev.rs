@@ -84,6 +84,9 @@ pub fn run(args: DevArgs, seed: u64, cancel: &CancelToken) -> Outcome {
         bar.set_message(what.to_owned());
     });
     bar.finish_and_clear();
+    if cancel.is_cancelled() {
+        return Err(Failure::interrupted());
+    }
     written.map_err(Failure::working)?;
     print(&format!("{}: a random checkpoint, {}\n", out.display(), Size(recipe.bytes())))
 }

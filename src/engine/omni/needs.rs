@@ -19,7 +19,7 @@ const FULL_WIDTH: u64 = 4;
 /// The memory a model needs where it computes, in bytes, by what needs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// The language model's weights.
+    /// The language model's weights (and, on a CPU, the reordered copies of what is packed, the speech's included).
     pub language: u64,
     /// The audio encoder's and the projector's.
     pub hearing: u64,
@@ -78,7 +78,15 @@ impl Headers<'_> {
             Precision::F16 | Precision::Bf16 => 2,
         };
         let mut needs = Needs::default();
-        let mut largest = 0;
+        let (mut largest, mut copies) = (0, 0);
+        let mut packed = |values: u64, quantize: Option<Quantization>, width: u64| match quantize {
+            None => values * width,
+            Some(q) => {
+                let bytes = blocks(values, q.kind());
+                copies += bytes;
+                bytes
+            }
+        };
         let tied = !self.weights.wanted().any(|(name, ..)| name == "llm.lm_head.weight");
         for (name, shape, stored) in self.weights.wanted() {
             let values: u64 = shape.iter().map(|&d| d as u64).product();
@@ -102,12 +110,18 @@ impl Headers<'_> {
             let values = info.shape.elem_count() as u64;
             needs.language += match info.ggml_dtype {
                 GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => values * plain,
-                kind => blocks(values, kind),
+                kind => {
+                    copies += blocks(values, kind);
+                    blocks(values, kind)
+                }
             };
         }
+        // On a CPU candle keeps a copy of packed weights in the order its kernels read them, from their first use on.
+        needs.language += if on_cpu { copies } else { 0 };
         needs.context = self.context(options, plain);
-        // A graphics card gets weights when they are converted; the largest is converted in the main memory.
-        needs.work = if on_cpu { largest.max(self.work(plain)) } else { self.work(plain) };
+        // The largest tensor is converted in the main memory, before there are copies or a conversation.
+        let converting = if on_cpu { largest.saturating_sub(needs.context + copies) } else { 0 };
+        needs.work = self.work(plain).max(converting);
         needs
     }
 
@@ -179,11 +193,6 @@ impl Headers<'_> {
             })
             .collect()
     }
-}
-
-/// Bytes of a matrix of so many values, quantised or each `width` bytes wide.
-fn packed(values: u64, quantize: Option<Quantization>, width: u64) -> u64 {
-    quantize.map_or(values * width, |q| blocks(values, q.kind()))
 }
 
 fn blocks(values: u64, kind: GgmlDType) -> u64 {

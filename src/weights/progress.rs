@@ -199,12 +199,22 @@ mod tests {
         assert_eq!(got.last().map(|p| (p.done_bytes, p.total_bytes)), Some((10_000, 10_000)));
         assert!(got.windows(2).all(|w| w[0].done_bytes < w[1].done_bytes));
         assert!(got.len() < 100, "{} reports", got.len());
-        assert_eq!(got.last().map(|p| (p.all_done, p.all_total)), Some((15_000, 20_000)));
+    }
+
+    #[test]
+    fn the_whole_is_counted_over_all_files() {
+        let mut got = Vec::new();
+        let mut callback = |p: Progress| got.push((p.all_done, p.all_total));
+        let mut report = Reporter::new(&mut callback, 20_000);
+        report.file("m", "f", 15_000);
+        report.step(Source::Mirror, 1, 3); // parts of another size than the file
+        report.step(Source::Joining, 0, 15_000);
         report.finished();
         report.file("m", "g", 5000);
         report.step(Source::Hub, 1, 2);
+        report.correct(5000, 7000);
         report.step(Source::Checking, 0, 2);
-        assert_eq!(got[got.len() - 2..].iter().map(|p| p.all_done).collect::<Vec<_>>(), [17_500, 20_000]);
+        assert_eq!(got, [(5000, 20_000), (15_000, 20_000), (17_500, 20_000), (20_000, 22_000)]);
     }
 
     #[test]

@@ -184,29 +184,37 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::RefCell;
 
     #[test]
     fn the_first_and_last_byte_are_always_reported_and_little_between() {
-        let got = RefCell::new(Vec::new());
-        let mut callback = |p: Progress| got.borrow_mut().push(p);
+        let mut got = Vec::new();
+        let mut callback = |p: Progress| got.push(p);
         let mut report = Reporter::new(&mut callback, 20_000);
         report.file("m", "f", 15_000);
         report.step(Source::Hub, 0, 10_000);
         for done in 1..=10_000 {
             report.at(done);
         }
-        assert_eq!(got.borrow().first().map(|p| (p.done_bytes, p.source)), Some((0, Source::Hub)));
-        assert_eq!(got.borrow().last().map(|p| (p.done_bytes, p.total_bytes)), Some((10_000, 10_000)));
-        assert!(got.borrow().windows(2).all(|w| w[0].done_bytes < w[1].done_bytes));
-        assert!(got.borrow().len() < 100, "{} reports", got.borrow().len());
-        assert_eq!(got.borrow().last().map(|p| (p.all_done, p.all_total)), Some((15_000, 20_000)));
+        assert_eq!(got.first().map(|p| (p.done_bytes, p.source)), Some((0, Source::Hub)));
+        assert_eq!(got.last().map(|p| (p.done_bytes, p.total_bytes)), Some((10_000, 10_000)));
+        assert!(got.windows(2).all(|w| w[0].done_bytes < w[1].done_bytes));
+        assert!(got.len() < 100, "{} reports", got.len());
+    }
+
+    #[test]
+    fn the_whole_is_counted_over_all_files() {
+        let mut got = Vec::new();
+        let mut callback = |p: Progress| got.push((p.all_done, p.all_total));
+        let mut report = Reporter::new(&mut callback, 20_000);
+        report.file("m", "f", 15_000);
+        report.step(Source::Mirror, 1, 3); // parts of another size than the file
+        report.step(Source::Joining, 0, 15_000);
         report.finished();
         report.file("m", "g", 5000);
         report.step(Source::Hub, 1, 2);
+        report.correct(5000, 7000);
         report.step(Source::Checking, 0, 2);
-        let got = got.borrow();
-        assert_eq!(got[got.len() - 2..].iter().map(|p| p.all_done).collect::<Vec<_>>(), [17_500, 20_000]);
+        assert_eq!(got, [(5000, 20_000), (15_000, 20_000), (17_500, 20_000), (20_000, 22_000)]);
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Likeness {
         };
         let (rms_a, rms_b) = (mean(a, a).sqrt(), mean(b, b).sqrt());
         // Stretches that cancel each other are not raised any further than unrelated ones.
-        Likeness { a: rms_a, b: rms_b, both: mean(a, b).clamp(0.0, rms_a * rms_b) }
+        Likeness { a: rms_a, b: rms_b, both: mean(a, b).min(rms_a * rms_b).max(0.0) }
     }
 
     /// What a mixture of `1 - t` parts of the one and `t` of the other has to be raised by; 1 to sqrt(2).

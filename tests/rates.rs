@@ -64,7 +64,7 @@ where
         tone(rate, 1.0).iter().flat_map(|&x| std::iter::repeat_n(T::from_sample(x), channels)).collect();
     let mut resampler = Resampler::new(end.rate, 16_000).unwrap();
     let (mut raw, mut heard) = (Vec::new(), Vec::new());
-    for (i, buffer) in frames.chunks(channels * rate as usize / 100).enumerate() {
+    for (i, buffer) in frames.chunks(channels * (rate as usize / 100)).enumerate() {
         callback.process(buffer, channels, Micros(i as u64 * 10_000));
         raw.clear();
         end.read(&mut raw);
@@ -87,7 +87,7 @@ where
     resampler.process(&tone(24_000, 1.0), &mut sound);
     resampler.flush(&mut sound);
     assert_eq!(end.push(&sound), sound.len());
-    let mut buffer = vec![T::EQUILIBRIUM; channels * rate as usize / 100];
+    let mut buffer = vec![T::EQUILIBRIUM; channels * (rate as usize / 100)];
     let mut out = Vec::new();
     for i in 0..100 {
         callback.process(&mut buffer, channels, Micros(i * 10_000));

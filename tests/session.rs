@@ -7,11 +7,13 @@ mod common;
 use antiphon::audio::{StereoRecording, VirtualCard, VirtualCardHandle};
 use antiphon::dsp::resample::convert;
 use antiphon::engine::scripted::{Audio, Record, Recorded, Script, ScriptedEngine, Sound, Step, Turn};
-use antiphon::engine::{Engine, EngineError, ReplyEnd, SessionSetup};
+use antiphon::conversation::Side;
+use antiphon::conversation::archive::Archive;
+use antiphon::engine::{Engine, EngineError, PastTurn, ReplyEnd, SessionSetup};
 use antiphon::metrics::TurnReport;
-use antiphon::session::command::{Command, CommandSink, Eagerness};
+use antiphon::session::command::{Command, CommandSink, Eagerness, Keep};
 use antiphon::session::event::{Event, EventSource, TurnState};
-use antiphon::session::{self, CardSource, Parts, Session};
+use antiphon::session::{self, CardSource, EngineSelection, Extras, Parts, Session};
 use antiphon::weights::Store;
 use common::sound::speech;
 use std::sync::{Arc, Mutex};
@@ -32,6 +34,10 @@ struct Rig {
 
 impl Rig {
     fn start(script: Script) -> Rig {
+        Rig::start_with(script, Extras::default())
+    }
+
+    fn start_with(script: Script, extras: Extras) -> Rig {
         let engine = ScriptedEngine::new(script.clone());
         let record = engine.record();
         // The first load takes the engine whose record we hold; a reload after a fault plays the script anew.
@@ -53,7 +59,7 @@ impl Rig {
             store: Store::open(Some(home.path().into())).unwrap(),
             greeting: None,
         };
-        let (session, events) = session::start(parts).unwrap();
+        let (session, events) = session::start_with(parts, extras).unwrap();
         let commands = session.commands();
         let mut rig = Rig { session, commands, events, card: handle, record, seen: Vec::new() };
         rig.until("ready", |e| matches!(e, Event::EngineReady { .. }));
@@ -77,6 +83,12 @@ impl Rig {
 
     fn until_state(&mut self, state: TurnState) {
         self.until(&format!("{state:?}"), |e| *e == Event::State(state.clone()));
+    }
+
+    /// Types a turn and waits for its end.
+    fn type_turn(&mut self, words: &str) -> TurnReport {
+        self.commands.send(Command::SendText(words.into()));
+        self.until_ended()
     }
 
     fn until_ended(&mut self) -> TurnReport {
@@ -233,4 +245,143 @@ fn silence_is_no_turn_and_push_to_talk_needs_no_pause() {
     let report = rig.until_ended();
     assert_eq!(report.answer, "Pushed.");
     rig.stop();
+}
+
+fn past(user: &str, answer: &str) -> PastTurn {
+    PastTurn { user: user.into(), answer: answer.into(), cut_off: false }
+}
+
+#[test]
+fn another_engine_goes_on_with_the_conversation() {
+    let other = ScriptedEngine::new(script(vec![text("Other."), tone(0.2, 0)]));
+    let record = other.record();
+    let others = Mutex::new(Some(other));
+    let factory = move |selection: &EngineSelection| -> session::EngineLoader {
+        assert_eq!(selection, &EngineSelection { engine: "other".into(), llm: Some("small".into()) });
+        let mut engine = others.lock().unwrap().take();
+        Box::new(move |_| {
+            let missing = || EngineError::Model("it was taken already".into());
+            Ok(Box::new(engine.take().ok_or_else(missing)?) as Box<dyn Engine>)
+        })
+    };
+    let extras = Extras { engines: Some(Box::new(factory)), ..Extras::default() };
+    let mut rig = Rig::start_with(script(vec![text("First."), tone(0.2, 0)]), extras);
+    rig.type_turn("One?");
+    rig.type_turn("Two?");
+    // A persona is told with what was said, too.
+    rig.commands.send(Command::SetPersona { system_prompt: "Be brief.".into(), seed: 3 });
+    rig.commands.send(Command::UseEngine(EngineSelection { engine: "other".into(), llm: Some("small".into()) }));
+    rig.until_state(TurnState::Loading);
+    rig.until_state(TurnState::Listening);
+    let report = rig.type_turn("Three?");
+    assert_eq!((report.turn, report.answer.as_str()), (3, "Other."));
+    let so_far = vec![past("One?", "First."), past("Two?", "First.")];
+    let setup = SessionSetup { system_prompt: "Be brief.".into(), seed: 3, ..SessionSetup::default() };
+    let (_, asked) = rig.stop();
+    assert!(asked.ends_with(&[Recorded::Opened(setup.clone()), Recorded::Recalled(so_far.clone())]), "{asked:?}");
+    let asked = record.all();
+    assert_eq!(asked[..3], [Recorded::Opened(setup), Recorded::Recalled(so_far), Recorded::Read("Three?".into())]);
+}
+
+#[test]
+fn another_persona_waits_for_the_end_of_the_turn() {
+    let mut rig = Rig::start(script(vec![text("A long answer."), tone(1.5, 0)]));
+    rig.commands.send(Command::SendText("Now?".into()));
+    rig.until_state(TurnState::Speaking);
+    rig.commands.send(Command::SetPersona { system_prompt: "Be kind.".into(), seed: 0 });
+    let report = rig.until_ended();
+    assert!(!report.cut_off, "the answer is not broken off");
+    rig.type_turn("And now?");
+    let (_, asked) = rig.stop();
+    let opened = asked.iter().rposition(|r| matches!(r, Recorded::Opened(setup) if setup.system_prompt == "Be kind."));
+    assert_eq!(asked[opened.unwrap() + 1], Recorded::Recalled(vec![past("Now?", "A long answer.")]));
+}
+
+#[test]
+fn an_engine_that_does_not_load_is_told_and_another_can_be_chosen() {
+    let factory = move |selection: &EngineSelection| -> session::EngineLoader {
+        let good = selection.engine == "good";
+        Box::new(move |_| match good {
+            true => Ok(Box::new(ScriptedEngine::new(script(vec![text("Good."), tone(0.2, 0)]))) as Box<dyn Engine>),
+            false => Err(EngineError::Model("the weights are missing: pull them".into())),
+        })
+    };
+    let extras = Extras { engines: Some(Box::new(factory)), ..Extras::default() };
+    let mut rig = Rig::start_with(script(vec![text("First."), tone(0.2, 0)]), extras);
+    rig.commands.send(Command::UseEngine(EngineSelection { engine: "bad".into(), llm: None }));
+    rig.until("the fault", |e| matches!(e, Event::State(TurnState::Faulted { why, .. }) if why.contains("pull them")));
+    // Of two wishes the last counts, whatever the first one comes to.
+    rig.commands.send(Command::UseEngine(EngineSelection { engine: "bad".into(), llm: None }));
+    rig.commands.send(Command::UseEngine(EngineSelection { engine: "good".into(), llm: None }));
+    rig.until_state(TurnState::Listening);
+    assert_eq!(rig.type_turn("Well?").answer, "Good.");
+    rig.stop();
+}
+
+#[test]
+fn a_conversation_is_kept_reopened_and_replayed() {
+    let home = tempfile::tempdir().unwrap();
+    let archive = Archive::new(home.path().join("conversations"));
+    let extras = |keep| Extras { archive: Some(archive.clone()), keep, engines: None };
+    let answer = || script(vec![text("It is a tone."), tone(0.6, 50)]);
+    let mut rig = Rig::start_with(answer(), extras(Keep::WordsAndSound));
+    rig.say("sky");
+    rig.until_ended();
+    rig.until("the turn to be kept", |e| matches!(e, Event::TurnKept { turn: 1, user_sound: true, answer_sound: true, .. }));
+    rig.stop();
+
+    let kept = archive.newest().unwrap();
+    let turn = &kept.turns[0];
+    assert_eq!((turn.heard.as_str(), turn.answer.as_str(), turn.engine.as_str()), ("What is it?", "It is a tone.", "scripted"));
+    let said = archive.sound(&kept.id, &turn.sound(Side::User).unwrap().file).unwrap();
+    assert!(said.rate == 16_000 && said.seconds() > speech("sky").len() as f64 / 16_000.0 - 0.5, "{}", said.seconds());
+    let answered = archive.sound(&kept.id, &turn.sound(Side::Assistant).unwrap().file).unwrap();
+    assert!((answered.seconds() - 0.6).abs() < 0.01, "{}", answered.seconds());
+
+    // The next start goes on with it: the window shows it, the engine is told, and it can be heard again.
+    let mut rig = Rig::start_with(answer(), extras(Keep::Nothing));
+    rig.until("the conversation", |e| matches!(e, Event::ConversationOpened(turns) if turns.len() == 1));
+    rig.commands.send(Command::Replay { turn: 1, side: Side::Assistant });
+    rig.until("the replay", |e| matches!(e, Event::Replaying(Some(_))));
+    rig.until("its end", |e| *e == Event::Replaying(None));
+    assert_eq!(rig.type_turn("Again?").turn, 2);
+    let (recording, asked) = rig.stop();
+    assert!(asked.contains(&Recorded::Recalled(vec![past("What is it?", "It is a tone.")])), "{asked:?}");
+    let (start, end) = sounding(&recording.assistant).unwrap();
+    assert!(end - start > 1.2, "the replay and the answer: {start} to {end}");
+    assert_eq!(archive.newest().unwrap().turns.len(), 1, "the second turn was not to be kept");
+}
+
+#[test]
+fn kept_conversations_are_told_apart_found_and_deleted() {
+    let home = tempfile::tempdir().unwrap();
+    let archive = Archive::new(home.path().join("conversations"));
+    let extras = Extras { archive: Some(archive.clone()), keep: Keep::Words, engines: None };
+    let mut rig = Rig::start_with(script(vec![text("Yes."), tone(0.1, 0)]), extras);
+    let kept = |e: &Event| matches!(e, Event::TurnKept { user_sound: false, answer_sound: false, .. });
+    rig.type_turn("Are there birds?");
+    rig.until("the first to be kept", kept);
+    rig.commands.send(Command::NewConversation);
+    rig.type_turn("Are there trees?");
+    rig.until("the second to be kept", kept);
+    rig.commands.send(Command::ListConversations("BIRDS".into()));
+    let mut found = Vec::new();
+    rig.until("the list", |e| match e {
+        Event::Conversations { query, list, .. } if query == "BIRDS" => {
+            found = list.iter().map(|entry| (entry.id.clone(), entry.title.clone())).collect();
+            true
+        }
+        _ => false,
+    });
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].1, "Are there birds?");
+    rig.commands.send(Command::DeleteConversation { id: found[0].0.clone(), open: false });
+    rig.until("its deletion", |e| matches!(e, Event::Conversations { list, open: Some(_), .. } if list.is_empty()));
+    assert_eq!(rig.type_turn("And flowers?").turn, 2, "the conversation that is open goes on");
+    rig.until("it to be kept", kept);
+    assert_eq!(archive.newest().unwrap().turns.len(), 2);
+    rig.commands.send(Command::DeleteAllConversations);
+    rig.until("the end of all", |e| matches!(e, Event::Conversations { list, open: None, .. } if list.is_empty()));
+    rig.stop();
+    assert!(archive.newest().is_none());
 }

@@ -3,8 +3,12 @@
 //! [`ViewState::apply`] is the only way in. Everything here is bounded, so that a window may stay open for weeks.
 
 use crate::metrics::{Bar, Histogram, Stage, TurnReport};
-use crate::session::event::{DeviceList, Event, ModelState, ModelStatus, PullProgress, PullState, Severity, TurnState};
+use crate::session::event::{
+    ConversationEntry, DeviceList, Event, KeptTurnView, ModelState, ModelStatus, PullProgress, PullState, Replay,
+    Severity, TurnState,
+};
 use crate::time::Micros;
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -34,6 +38,29 @@ pub struct TurnView {
     pub ended: bool,
     pub cut_off: bool,
     pub ttfa_ms: Option<f64>,
+    /// When it began, once it is kept on the disk.
+    pub at: Option<Timestamp>,
+    /// Whether its sound can be replayed.
+    pub user_sound: bool,
+    pub answer_sound: bool,
+}
+
+impl From<KeptTurnView> for TurnView {
+    fn from(kept: KeptTurnView) -> Self {
+        TurnView {
+            turn: kept.turn,
+            spoken: kept.answer.floor_char_boundary(kept.spoken_bytes),
+            heard: kept.heard,
+            heard_final: true,
+            answer: kept.answer,
+            ended: true,
+            cut_off: kept.cut_off,
+            ttfa_ms: kept.ttfa_ms,
+            at: Some(kept.at),
+            user_sound: kept.user_sound,
+            answer_sound: kept.answer_sound,
+        }
+    }
 }
 
 impl TurnView {
@@ -87,6 +114,17 @@ impl Default for Meters {
     }
 }
 
+/// The kept conversations.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HistoryView {
+    /// What the list was searched for.
+    pub query: String,
+    /// Newest first.
+    pub list: Vec<ConversationEntry>,
+    /// The one that is going on.
+    pub open: Option<String>,
+}
+
 /// The engine being loaded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadingView {
@@ -120,6 +158,8 @@ pub struct ViewState {
     pub output: DeviceList,
     /// Newest last.
     pub problems: Vec<Problem>,
+    pub history: HistoryView,
+    pub replaying: Option<Replay>,
     /// The session's threads are gone: nothing will answer any more.
     pub session_gone: bool,
 }
@@ -140,6 +180,8 @@ impl Default for ViewState {
             input: DeviceList::default(),
             output: DeviceList::default(),
             problems: Vec::new(),
+            history: HistoryView::default(),
+            replaying: None,
             session_gone: false,
         }
     }
@@ -194,6 +236,18 @@ impl ViewState {
             }
             Event::Problem { what, remedy, severity } => self.tell(what, remedy, severity, now),
             Event::ConversationCleared => self.turns.clear(),
+            Event::Conversations { query, list, open } => self.history = HistoryView { query, list, open },
+            Event::ConversationOpened(turns) => {
+                let skipped = turns.len().saturating_sub(TURNS_SHOWN);
+                self.turns = turns.into_iter().skip(skipped).map(TurnView::from).collect();
+            }
+            Event::TurnKept { turn, at, user_sound, answer_sound } => {
+                // A turn that was cleared away meanwhile does not come back.
+                if let Some(view) = self.turns.iter_mut().rfind(|view| view.turn == turn) {
+                    (view.at, view.user_sound, view.answer_sound) = (Some(at), user_sound, answer_sound);
+                }
+            }
+            Event::Replaying(replay) => self.replaying = replay,
         }
     }
 
@@ -229,9 +283,9 @@ impl ViewState {
         (self.mic_db, self.speaker_db) = (SILENCE_DB, SILENCE_DB);
     }
 
-    /// Whether an answer is being thought of or sounds, and can be stopped.
+    /// Whether an answer is being thought of or sounds, or something is replayed, and can be stopped.
     pub fn can_interrupt(&self) -> bool {
-        matches!(self.state, TurnState::Thinking | TurnState::Speaking | TurnState::Ducked)
+        matches!(self.state, TurnState::Thinking | TurnState::Speaking | TurnState::Ducked) || self.replaying.is_some()
     }
 
     /// Whether there is somebody to talk to.

@@ -4,6 +4,7 @@
 use super::command::Command;
 use super::event::{Event, EventSink, ModelState, ModelStatus, PullProgress, PullState, Severity};
 use super::inbox::Inbox;
+use crate::conversation::export::Form;
 use crate::engine::CancelToken;
 use crate::time::Micros;
 use crate::weights::{Catalog, FileState, Model, Progress, PullOptions, Source, Store, WeightsError, pull};
@@ -64,6 +65,23 @@ impl Errands {
                     events.send(Event::Problem { what, remedy, severity: Severity::Warning });
                 }
                 None => {}
+            }
+        });
+    }
+
+    /// Asks where a conversation (`None`: the open one) is to be written. Where there is no dialog to ask with, it goes to
+    /// the folder for exports.
+    pub fn ask_where_to_save(&self, id: Option<String>, form: Form) {
+        let inbox = self.inbox.clone();
+        let name = format!("antiphon-{}.{}", id.as_deref().unwrap_or("conversation"), form.extension());
+        let dialog = rfd::AsyncFileDialog::new().set_title("Export the conversation").set_file_name(name);
+        self.runtime.spawn(async move {
+            let asked = Micros::now();
+            let chosen = dialog.save_file().await.map(|file| file.path().to_owned());
+            // Nobody closes a dialog this fast: there was none to close.
+            if chosen.is_some() || Micros::now().since(asked) < NO_DIALOG {
+                // The session is gone only when the program ends.
+                let _ = inbox.send(Inbox::Export { id, form, to: chosen });
             }
         });
     }

@@ -3,11 +3,15 @@
 //! Owns the turn, the epoch, the open turn's record, the history and the card. It waits on its one inbox (at most a
 //! tick, for levels and device health) and never on the engine, the mouth or a device. Invariant: the user's sound is
 //! never dropped; what came shortly before an onset is kept, and a slow engine only makes its queue longer.
+//!
+//! What concerns no turn (another engine, kept conversations) is in [`desk`].
+
+pub mod desk;
 
 use super::card_keeper::{CardKeeper, CardSource, Look};
 use super::command::Command;
 use super::ear::EarJob;
-use super::engine_thread::{EngineLoader, Job};
+use super::engine_thread::{EngineLoader, Job, Load};
 use super::errands::Errands;
 use super::event::{Event, EventSink, Severity, TurnState};
 use super::history::History;
@@ -15,11 +19,13 @@ use super::inbox::{EarEvent, EngineEvent, Inbox, MouthEvent};
 use super::mouth::{LiveEpoch, MouthJob};
 use super::sink::SessionSink;
 use super::turn_record::TurnRecord;
+use super::turn_sound::TurnSound;
 use super::utterance::Utterance;
 use crate::engine::{CancelToken, EngineInfo, ReplyEnd, SessionSetup};
 use crate::metrics::{Stage, StageMark};
 use crate::time::Micros;
 use crate::turn::state::{Effect, Input, Outcome, Phase, Turn};
+use desk::Desk;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::Duration;
@@ -47,6 +53,7 @@ pub struct Opening {
     pub loader: EngineLoader,
     pub hands_free: bool,
     pub volume: f32,
+    pub desk: Desk,
 }
 
 /// The owner of a conversation.
@@ -57,6 +64,8 @@ pub struct Orchestrator {
     turn: Turn,
     utterance: Utterance,
     record: Option<TurnRecord>,
+    sound: Option<TurnSound>,
+    desk: Desk,
     turns: u64,
     history: History,
     setup: SessionSetup,
@@ -77,7 +86,8 @@ impl Orchestrator {
         let mut cards = CardKeeper::new(cards, &wires);
         cards.set_volume(opening.volume);
         // The engine thread outlives the session thread: it ends when this sender is dropped.
-        let _ = wires.jobs.send(Job::Load(Some(opening.loader), opening.setup.clone()));
+        let load = Load { number: 0, loader: Some(opening.loader), setup: opening.setup.clone(), past: Vec::new() };
+        let _ = wires.jobs.send(Job::Load(load));
         Orchestrator {
             wires,
             cards,
@@ -85,6 +95,8 @@ impl Orchestrator {
             turn: Turn::default(),
             utterance: Utterance::default(),
             record: None,
+            sound: None,
+            desk: opening.desk,
             turns: 0,
             history: History::default(),
             setup: opening.setup,
@@ -103,6 +115,7 @@ impl Orchestrator {
     /// Runs until [`Command::Shutdown`] or until every sender is gone; returns what was said.
     pub fn run(mut self, inbox: &Receiver<Inbox>) -> History {
         self.errands.report_models();
+        self.begin_desk();
         let mut next_tick = Micros::now() + TICK;
         loop {
             let wait = next_tick.since(Micros::now());
@@ -130,6 +143,8 @@ impl Orchestrator {
             Inbox::Ear(event) => self.ear(event),
             Inbox::Engine(event) => self.engine(event),
             Inbox::Mouth(event) => self.mouth(event),
+            Inbox::Kept(event) => self.kept(event),
+            Inbox::Export { id, form, to } => self.export(id, form, to),
             Inbox::Folder(folder) => self.errands.pull_from(folder),
             Inbox::Card(opened) => match self.cards.opened(*opened, &self.wires) {
                 Ok(()) => self.step(Input::CardBack),
@@ -145,6 +160,7 @@ impl Orchestrator {
     fn command(&mut self, command: Command) {
         match command {
             Command::Talk => {
+                self.stop_replay();
                 if matches!(self.turn.phase(), Phase::Thinking | Phase::Speaking | Phase::Ducked) {
                     self.step(Input::Interrupt);
                 }
@@ -162,18 +178,16 @@ impl Orchestrator {
             Command::SendText(text) => {
                 let text = text.trim().to_owned();
                 if self.engine.is_some() && !text.is_empty() {
+                    self.stop_replay();
                     self.typed = Some(text);
                     self.step(Input::Typed);
                 }
             }
-            Command::Interrupt => self.step(Input::Interrupt),
-            Command::NewConversation => {
+            Command::Interrupt => {
+                self.stop_replay();
                 self.step(Input::Interrupt);
-                self.history.clear();
-                self.turns = 0;
-                self.job(Job::Open(self.setup.clone()));
-                self.tell(Event::ConversationCleared);
             }
+            Command::NewConversation => self.new_conversation(),
             Command::SelectInput(id) => self.cards.select_input(id, &self.wires),
             Command::SelectOutput(id) => self.cards.select_output(id, &self.wires),
             Command::SetVolume(volume) => self.cards.set_volume(volume),
@@ -184,11 +198,12 @@ impl Orchestrator {
             Command::CancelPull => self.errands.cancel(),
             Command::ReloadEngine | Command::RetryAfterFault => {
                 if self.engine.is_none() || self.turn.phase() == Phase::Faulted {
-                    self.load_engine();
+                    self.load_engine(None);
                 }
             }
             // Handled by `run`, which ends the loop.
             Command::Shutdown => {}
+            other => self.desk_command(other),
         }
     }
 
@@ -196,12 +211,12 @@ impl Orchestrator {
         if self.muted {
             return;
         }
-        let listens = self.hands_free && self.engine.is_some() && !self.talking;
+        let listens = self.hands_free && self.engine.is_some() && !self.talking && !self.is_replaying();
         match event {
             EarEvent::Frame { samples, end, speech } => {
                 self.utterance.hear(&samples, end, speech);
                 if self.utterance.is_open() {
-                    self.job(Job::Hear(samples));
+                    self.hear(samples);
                 }
                 if self.turn.phase() == Phase::Ducked {
                     if self.utterance.speech_run() >= SUSTAINED {
@@ -239,7 +254,8 @@ impl Orchestrator {
             EngineEvent::Loading { what, fraction } => {
                 self.tell(Event::EngineLoading { what, fraction: Some(fraction) });
             }
-            EngineEvent::Ready(info) => {
+            EngineEvent::Ready { load, .. } | EngineEvent::Failed { load, .. } if !self.is_newest_load(load) => {}
+            EngineEvent::Ready { info, .. } => {
                 let (name, description) = (info.name.to_owned(), info.description.clone());
                 self.engine = Some(info);
                 self.fault = None;
@@ -268,9 +284,9 @@ impl Orchestrator {
                 ReplyEnd::NothingHeard => self.step(Input::NothingHeard { epoch }),
                 ReplyEnd::Cancelled => {}
             },
-            EngineEvent::Failed(error) => {
+            EngineEvent::Failed { why, .. } => {
                 self.engine = None;
-                self.fault = Some(error);
+                self.fault = Some(why);
                 self.step(Input::EngineFailed);
             }
         }
@@ -283,6 +299,7 @@ impl Orchestrator {
                     && let Some(record) = &mut self.record
                 {
                     record.first_audible(at);
+                    self.sound.iter_mut().for_each(|sound| sound.first_audible(at));
                 }
                 self.step(Input::FirstAudio { epoch });
             }
@@ -299,10 +316,12 @@ impl Orchestrator {
                 if epoch == self.turn.epoch()
                     && let Some(record) = &mut self.record
                 {
-                    record.speech(samples, rate);
+                    record.speech(samples.len(), rate);
+                    self.sound.iter_mut().for_each(|sound| sound.make(&samples, rate));
                 }
             }
             MouthEvent::Played { epoch } => {
+                self.replay_played(epoch);
                 if epoch == self.turn.epoch()
                     && let Some(record) = &mut self.record
                     && let Some(bytes) = record.spoken(record.answer.len())
@@ -328,7 +347,7 @@ impl Orchestrator {
             Effect::Begin => {
                 self.begin_record();
                 let heard = self.utterance.open();
-                self.job(Job::Hear(heard));
+                self.hear(heard);
             }
             Effect::HintPause => {
                 self.pause_cancel = CancelToken::default();
@@ -338,7 +357,7 @@ impl Orchestrator {
                 self.pause_cancel.cancel();
                 if !self.utterance.is_open() {
                     let heard = self.utterance.open();
-                    self.job(Job::Hear(heard));
+                    self.hear(heard);
                 }
             }
             Effect::Respond { epoch } => self.respond(epoch),
@@ -352,6 +371,7 @@ impl Orchestrator {
                 if let Some(record) = &mut self.record {
                     record.retract();
                 }
+                self.sound.iter_mut().for_each(TurnSound::retract);
                 self.job(Job::Retract);
             }
             Effect::Truncate => {
@@ -372,6 +392,13 @@ impl Orchestrator {
     fn begin_record(&mut self) {
         self.turns += 1;
         self.record = Some(TurnRecord::new(self.turns, self.cards.counters()));
+        self.sound = Some(TurnSound::new(Micros::now()));
+    }
+
+    /// The engine hears more of the user's turn.
+    fn hear(&mut self, samples: Vec<f32>) {
+        self.sound.iter_mut().for_each(|sound| sound.hear(&samples, Micros::now()));
+        self.job(Job::Hear(samples));
     }
 
     fn respond(&mut self, epoch: u64) {
@@ -405,6 +432,12 @@ impl Orchestrator {
             self.history.add(record.number, &record.heard, &record.answer, record.spoken, cut_off);
         }
         let (report, bars) = record.finish(cut_off, self.cards.counters());
+        if let Some(sound) = self.sound.take()
+            && outcome != Outcome::NothingHeard
+        {
+            self.keep(&report, self.engine.as_ref().map_or("", |engine| engine.name), sound);
+        }
+        self.after_turn();
         self.tell(Event::TurnEnded { report: Box::new(report), bars });
     }
 
@@ -418,12 +451,6 @@ impl Orchestrator {
             record.mark(mark);
             self.tell(Event::Mark(mark));
         }
-    }
-
-    fn load_engine(&mut self) {
-        self.engine = None;
-        self.fault = None;
-        self.job(Job::Load(None, self.setup.clone()));
     }
 
     fn tick(&mut self) {

@@ -2,7 +2,7 @@
 //!
 //! [`ViewState::apply`] is the only way in. Everything here is bounded, so that a window may stay open for weeks.
 
-use crate::metrics::{Bar, Histogram, Stage, TurnReport};
+use crate::metrics::{Bar, Histogram, Stage, StageMark, TurnReport};
 use crate::session::event::{
     ConversationEntry, DeviceList, Event, KeptTurnView, ModelState, ModelStatus, PullProgress, PullState, Replay,
     Severity, TurnState,
@@ -16,6 +16,8 @@ use std::time::Duration;
 const TURNS_SHOWN: usize = 200;
 /// Pieces of work that a stage's figures are made of.
 const STAGE_WINDOW: usize = 512;
+/// Pieces of work kept of a turn, for a trace.
+const MARKS_KEPT: usize = 20_000;
 /// Turns that the totals are made of.
 const TURN_WINDOW: usize = 200;
 /// Banners at a time.
@@ -91,6 +93,12 @@ pub struct Meters {
     /// The last turn that ended, and its waterfall.
     pub last: Option<TurnReport>,
     pub bars: Vec<Bar>,
+    /// What each stage did in that turn, for a trace.
+    pub marks: Vec<StageMark>,
+    /// The same of the turn under way.
+    coming: Vec<StageMark>,
+    /// Bytes of this process in memory; 0 while not known.
+    pub memory: u64,
     pub xruns: u64,
     pub starvation: u64,
     pub lost_capture: u64,
@@ -106,6 +114,9 @@ impl Default for Meters {
             rtf: Histogram::new(TURN_WINDOW),
             last: None,
             bars: Vec::new(),
+            marks: Vec::new(),
+            coming: Vec::new(),
+            memory: 0,
             xruns: 0,
             starvation: 0,
             lost_capture: 0,
@@ -215,6 +226,9 @@ impl ViewState {
             Event::Mark(mark) => {
                 let stage = self.meters.stages.entry(mark.stage);
                 stage.or_insert_with(|| Histogram::new(STAGE_WINDOW)).add(mark.ms());
+                if self.meters.coming.len() < MARKS_KEPT {
+                    self.meters.coming.push(mark);
+                }
             }
             Event::EngineLoading { what, fraction } => {
                 self.loading = Some(LoadingView { what, fraction: fraction.map(|f| f.clamp(0.0, 1.0)) });
@@ -247,6 +261,7 @@ impl ViewState {
                     (view.at, view.user_sound, view.answer_sound) = (Some(at), user_sound, answer_sound);
                 }
             }
+            Event::Memory { bytes } => self.meters.memory = bytes,
             Event::Replaying(replay) => self.replaying = replay,
         }
     }
@@ -364,6 +379,7 @@ impl ViewState {
         }
         meters.last = Some(report);
         meters.bars = bars;
+        meters.marks = std::mem::take(&mut meters.coming);
     }
 }
 

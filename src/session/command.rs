@@ -87,6 +87,8 @@ pub enum Command {
     DeleteAllConversations,
     /// Ask where, and write a conversation (`None`: the one that is going on) to a file.
     Export { id: Option<String>, form: Form },
+    /// Ask where, and write a text to a file; `name`: how it is called as a rule.
+    SaveText { name: String, text: String },
     /// Play a side of a turn of this conversation again.
     Replay { turn: u64, side: Side },
     StopReplay,

@@ -261,6 +261,10 @@ pub enum Event {
         user_sound: bool,
         answer_sound: bool,
     },
+    /// What this process has in memory, in bytes; told when it has changed by more than a little.
+    Memory {
+        bytes: u64,
+    },
     /// What is being replayed; `None`: no more.
     Replaying(Option<Replay>),
     /// Everything said so far is forgotten; turns count from 1 again.
@@ -291,6 +295,7 @@ impl Event {
             Event::Levels { .. }
             | Event::Mark(_)
             | Event::Counters { .. }
+            | Event::Memory { .. }
             | Event::Pull(_)
             | Event::EngineLoading { .. } => Urgency::Soon,
             _ => Urgency::Now,

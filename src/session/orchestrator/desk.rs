@@ -77,6 +77,7 @@ impl Orchestrator {
                 self.to_archivist(archivist::Job::DeleteAll);
             }
             Command::Export { id, form } => self.errands.ask_where_to_save(id, form),
+            Command::SaveText { name, text } => self.errands.save_text(name, text),
             Command::Replay { turn, side } => {
                 self.stop_replay();
                 if self.turn.phase() == Phase::Listening {

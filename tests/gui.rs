@@ -417,9 +417,13 @@ fn turns_are_heard_again_copied_and_asked_again() {
     assert_eq!(window.commands(), [Command::SendText("Question 2".into())]);
     window.harness.get_by_label(&exchange::label(exchange::COPY_ANSWER, 2)).click();
     window.harness.step();
-    let copied = window.harness.output().platform_output.commands.iter().any(|command| {
-        matches!(command, OutputCommand::CopyText(text) if text == "It is a tree.")
-    });
+    let copied = window
+        .harness
+        .output()
+        .platform_output
+        .commands
+        .iter()
+        .any(|command| matches!(command, OutputCommand::CopyText(text) if text == "It is a tree."));
     assert!(copied, "{:?}", window.harness.output().platform_output.commands);
 }
 

@@ -5,10 +5,10 @@
 mod common;
 
 use antiphon::audio::{StereoRecording, VirtualCard, VirtualCardHandle};
-use antiphon::dsp::resample::convert;
-use antiphon::engine::scripted::{Audio, Record, Recorded, Script, ScriptedEngine, Sound, Step, Turn};
 use antiphon::conversation::Side;
 use antiphon::conversation::archive::Archive;
+use antiphon::dsp::resample::convert;
+use antiphon::engine::scripted::{Audio, Record, Recorded, Script, ScriptedEngine, Sound, Step, Turn};
 use antiphon::engine::{Engine, EngineError, PastTurn, ReplyEnd, SessionSetup};
 use antiphon::metrics::TurnReport;
 use antiphon::session::command::{Command, CommandSink, Eagerness, Keep};
@@ -327,12 +327,17 @@ fn a_conversation_is_kept_reopened_and_replayed() {
     let mut rig = Rig::start_with(answer(), extras(Keep::WordsAndSound));
     rig.say("sky");
     rig.until_ended();
-    rig.until("the turn to be kept", |e| matches!(e, Event::TurnKept { turn: 1, user_sound: true, answer_sound: true, .. }));
+    rig.until("the turn to be kept", |e| {
+        matches!(e, Event::TurnKept { turn: 1, user_sound: true, answer_sound: true, .. })
+    });
     rig.stop();
 
     let kept = archive.newest().unwrap();
     let turn = &kept.turns[0];
-    assert_eq!((turn.heard.as_str(), turn.answer.as_str(), turn.engine.as_str()), ("What is it?", "It is a tone.", "scripted"));
+    assert_eq!(
+        (turn.heard.as_str(), turn.answer.as_str(), turn.engine.as_str()),
+        ("What is it?", "It is a tone.", "scripted")
+    );
     let said = archive.sound(&kept.id, &turn.sound(Side::User).unwrap().file).unwrap();
     assert!(said.rate == 16_000 && said.seconds() > speech("sky").len() as f64 / 16_000.0 - 0.5, "{}", said.seconds());
     let answered = archive.sound(&kept.id, &turn.sound(Side::Assistant).unwrap().file).unwrap();

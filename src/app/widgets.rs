@@ -98,7 +98,8 @@ impl Icon {
             Icon::Again => {
                 painter.add(line(arc(centre, 0.34 * size, -0.9, PI + 1.3)));
                 let tip = centre + Vec2::angled(-0.9) * 0.34 * size;
-                let head = vec![tip + vec2(0.04, -0.24) * size, tip + vec2(0.06, 0.06) * size, tip + vec2(-0.24, 0.02) * size];
+                let head =
+                    vec![tip + vec2(0.04, -0.24) * size, tip + vec2(0.06, 0.06) * size, tip + vec2(-0.24, 0.02) * size];
                 painter.add(Shape::convex_polygon(head, colour, Stroke::NONE));
             }
             Icon::Delete => {

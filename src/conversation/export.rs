@@ -178,7 +178,9 @@ mod tests {
         let level = |side: &[f32], seconds: f64| side.get((seconds * 24_000.0) as usize).copied().unwrap_or(0.0);
         // The first user's second begins at 0; the answer 1.5 s later, of which half a second was heard; then 57.5 s of
         // nothing become one.
-        for (seconds, left, right) in [(0.5, 0.1, 0.0), (1.6, 0.0, 0.2), (1.95, 0.0, 0.2), (2.05, 0.0, 0.0), (3.1, 0.3, 0.0)] {
+        for (seconds, left, right) in
+            [(0.5, 0.1, 0.0), (1.6, 0.0, 0.2), (1.95, 0.0, 0.2), (2.05, 0.0, 0.0), (3.1, 0.3, 0.0)]
+        {
             assert!((level(&user, seconds) - left).abs() < 0.01, "left at {seconds}: {}", level(&user, seconds));
             assert!((level(&assistant, seconds) - right).abs() < 0.01, "right at {seconds}");
         }

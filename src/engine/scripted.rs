@@ -6,7 +6,8 @@
 //! with the same script and the same calls, the same things are given to the sink.
 
 use super::{
-    CancelToken, Engine, EngineError, EngineInfo, EngineSession, PastTurn, PcmChunk, ReplyEnd, ResponseSink, SessionSetup,
+    CancelToken, Engine, EngineError, EngineInfo, EngineSession, PastTurn, PcmChunk, ReplyEnd, ResponseSink,
+    SessionSetup,
 };
 use crate::metrics::{Stage, StageMark};
 use crate::time::Micros;

@@ -26,9 +26,16 @@ pub enum Job {
     Delete(String),
     DeleteAll,
     /// Write a conversation (`None`: the open one) to a file, or (`None`) to the folder for exports.
-    Export { id: Option<String>, form: Form, to: Option<PathBuf> },
+    Export {
+        id: Option<String>,
+        form: Form,
+        to: Option<PathBuf>,
+    },
     /// Fetch the sound of a turn of the open conversation.
-    Fetch { turn: u64, side: Side },
+    Fetch {
+        turn: u64,
+        side: Side,
+    },
 }
 
 /// Runs until the job channel closes.

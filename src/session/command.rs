@@ -76,21 +76,36 @@ pub enum Command {
     /// Have another engine answer from now on; what was said so far goes with it. An answer under way is broken off.
     UseEngine(EngineSelection),
     /// Who the assistant is, and the seed of its choices; from the next answer on.
-    SetPersona { system_prompt: String, seed: u64 },
+    SetPersona {
+        system_prompt: String,
+        seed: u64,
+    },
     SetKeep(Keep),
     /// Go on with the conversation of this id.
     OpenConversation(String),
     /// List the conversations in which all these words occur; none: all conversations.
     ListConversations(String),
     /// Delete a kept conversation; `open`: it is the one that is going on, which ends.
-    DeleteConversation { id: String, open: bool },
+    DeleteConversation {
+        id: String,
+        open: bool,
+    },
     DeleteAllConversations,
     /// Ask where, and write a conversation (`None`: the one that is going on) to a file.
-    Export { id: Option<String>, form: Form },
+    Export {
+        id: Option<String>,
+        form: Form,
+    },
     /// Ask where, and write a text to a file; `name`: how it is called as a rule.
-    SaveText { name: String, text: String },
+    SaveText {
+        name: String,
+        text: String,
+    },
     /// Play a side of a turn of this conversation again.
-    Replay { turn: u64, side: Side },
+    Replay {
+        turn: u64,
+        side: Side,
+    },
     StopReplay,
     /// The user has read the fault and asks to try again.
     RetryAfterFault,

@@ -18,7 +18,11 @@ pub enum Inbox {
     /// The folder with models that the user chose.
     Folder(PathBuf),
     /// Where the user wants a conversation (`None`: the open one) written; `None`: there was no dialog to ask with.
-    Export { id: Option<String>, form: Form, to: Option<PathBuf> },
+    Export {
+        id: Option<String>,
+        form: Form,
+        to: Option<PathBuf>,
+    },
     Kept(KeptEvent),
     /// A card that was looked for in the background was opened, or was not.
     Card(Box<Result<Card, AudioError>>),

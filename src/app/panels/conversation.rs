@@ -8,12 +8,12 @@ use super::{exchange, human_bytes};
 use crate::conversation::Side;
 use crate::session::command::Command;
 use crate::session::event::TurnState;
-use jiff::tz::TimeZone;
 use eframe::egui::text::{LayoutJob, TextFormat};
 use eframe::egui::{
     Align, Button, Color32, CornerRadius, Label, Layout, Margin, Rect, RichText, ScrollArea, Sense, Stroke, StrokeKind,
     TextStyle, Ui, UiBuilder, pos2, vec2,
 };
+use jiff::tz::TimeZone;
 
 /// The button that fetches what is missing, before anything else can be done.
 pub const GET_MODELS: &str = "Get the models";

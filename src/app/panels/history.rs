@@ -45,27 +45,32 @@ impl HistoryPanel {
         ui.add_space(6.0);
         let below = if self.asked { 126.0 } else { 96.0 };
         let room = (ui.available_height() - below).max(ROW);
-        ScrollArea::vertical().max_height(room).auto_shrink([false, false]).content_margin(Margin::ZERO).show(ui, |ui| {
-            ui.spacing_mut().item_spacing.y = 2.0;
-            for entry in &view.history.list {
-                row(ui, entry, view.history.open.as_ref() == Some(&entry.id), commands);
-            }
-            if view.history.list.is_empty() {
-                let text = match view.history.query.is_empty() {
-                    true => "What you say is kept here, on this machine only. Settings can change that.",
-                    false => "Nothing was found.",
-                };
-                ui.add(Label::new(RichText::new(text).small().weak()).wrap());
-            }
-        });
+        ScrollArea::vertical().max_height(room).auto_shrink([false, false]).content_margin(Margin::ZERO).show(
+            ui,
+            |ui| {
+                ui.spacing_mut().item_spacing.y = 2.0;
+                for entry in &view.history.list {
+                    row(ui, entry, view.history.open.as_ref() == Some(&entry.id), commands);
+                }
+                if view.history.list.is_empty() {
+                    let text = match view.history.query.is_empty() {
+                        true => "What you say is kept here, on this machine only. Settings can change that.",
+                        false => "Nothing was found.",
+                    };
+                    ui.add(Label::new(RichText::new(text).small().weak()).wrap());
+                }
+            },
+        );
         self.foot(ui, view, commands);
     }
 
     fn search(&mut self, ui: &mut Ui, commands: &mut Vec<Command>) {
         let palette = Palette::of(ui);
-        Frame::new().fill(palette.well).corner_radius(CornerRadius::same(8)).inner_margin(Margin::symmetric(8, 4)).show(
-            ui,
-            |ui| {
+        Frame::new()
+            .fill(palette.well)
+            .corner_radius(CornerRadius::same(8))
+            .inner_margin(Margin::symmetric(8, 4))
+            .show(ui, |ui| {
                 let field = TextEdit::singleline(&mut self.query)
                     .frame(Frame::NONE)
                     .hint_text(SEARCH)
@@ -75,8 +80,7 @@ impl HistoryPanel {
                 if field.changed() {
                     commands.push(Command::ListConversations(self.query.trim().to_owned()));
                 }
-            },
-        );
+            });
     }
 
     fn foot(&mut self, ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {

@@ -135,17 +135,28 @@ fn counters(ui: &mut Ui, meters: &Meters) {
     let memory = (meters.memory > 0).then(|| human_bytes(meters.memory));
     let rows = [
         [
-            ("RTF", rtf.map_or_else(unknown, |rtf| format!("{rtf:.2}")), rtf.is_some_and(|rtf| rtf > 1.0),
-             "Time to make the answer's sound, as a part of the time it plays: above 1 it stalls"),
-            ("tokens/s", tokens_per_second(meters).map_or_else(unknown, |speed| format!("{speed:.0}")), false,
-             "What the language model wrote in a second of the last turn"),
+            (
+                "RTF",
+                rtf.map_or_else(unknown, |rtf| format!("{rtf:.2}")),
+                rtf.is_some_and(|rtf| rtf > 1.0),
+                "Time to make the answer's sound, as a part of the time it plays: above 1 it stalls",
+            ),
+            (
+                "tokens/s",
+                tokens_per_second(meters).map_or_else(unknown, |speed| format!("{speed:.0}")),
+                false,
+                "What the language model wrote in a second of the last turn",
+            ),
             ("memory", memory.unwrap_or_else(unknown), false, "What this program has in memory, models included"),
         ],
         [
-            ("stalls", meters.starvation.to_string(), meters.starvation > 0,
-             "Times the answer's sound was not made in time"),
-            ("xruns", meters.xruns.to_string(), meters.xruns > 0,
-             "Times the sound system reported a glitch"),
+            (
+                "stalls",
+                meters.starvation.to_string(),
+                meters.starvation > 0,
+                "Times the answer's sound was not made in time",
+            ),
+            ("xruns", meters.xruns.to_string(), meters.xruns > 0, "Times the sound system reported a glitch"),
             ("queued", format!("{:.0} ms", meters.queued_ms), false, "Sound that waits to be played"),
         ],
     ];

@@ -5,7 +5,9 @@
 use super::super::theme::Palette;
 use super::stages;
 use crate::metrics::{Bar, Stage, TurnReport};
-use eframe::egui::{Align2, CornerRadius, FontId, Rect, Role, Sense, Shape, Stroke, TextStyle, Ui, WidgetInfo, pos2, vec2};
+use eframe::egui::{
+    Align2, CornerRadius, FontId, Rect, Role, Sense, Shape, Stroke, TextStyle, Ui, WidgetInfo, pos2, vec2,
+};
 
 const ROW: f32 = 15.0;
 const NAMES: f32 = 84.0;
@@ -66,7 +68,9 @@ pub fn show(ui: &mut Ui, bars: &[Bar], report: Option<&TurnReport>) {
     if let Some(ms) = first_audio {
         painter.vline(x(ms), plot.y_range(), Stroke::new(2.0, palette.amber));
     }
-    response.on_hover_text("0 is your last word; the upright line is the first sound of the answer; the dashed line is the target, 0.8 s");
+    response.on_hover_text(
+        "0 is your last word; the upright line is the first sound of the answer; the dashed line is the target, 0.8 s",
+    );
 }
 
 /// The stages that hear the user, as against those that make the answer.

@@ -53,6 +53,41 @@ pub struct Settings {
     pub keep: Keep,
     /// The language spoken, as an ISO 639-1 code.
     pub language: String,
+    /// How the omni engine is loaded: the flags of the same names.
+    #[serde(skip_serializing_if = "OmniSettings::is_default")]
+    pub omni: OmniSettings,
+}
+
+/// The omni engine's part, each as on the command line; absent: that flag's default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OmniSettings {
+    /// The checkpoint's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+    /// A GGUF file of its language model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llm: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantize: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantize_speech: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_chunk: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repetition_window: Option<usize>,
+    pub role_play: bool,
+    pub compat: bool,
+}
+
+impl OmniSettings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for Settings {
@@ -71,6 +106,7 @@ impl Default for Settings {
             seed: 0,
             keep: Keep::default(),
             language: "en".into(),
+            omni: OmniSettings::default(),
         }
     }
 }
@@ -213,6 +249,7 @@ mod tests {
             seed: 7,
             keep: Keep::Words,
             language: "zh".into(),
+            omni: OmniSettings { model: Some("/models/o".into()), text_chunk: Some(8), ..OmniSettings::default() },
         };
         Settings::default().save(&path).unwrap();
         settings.save(&path).unwrap();

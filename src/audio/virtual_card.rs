@@ -42,6 +42,11 @@ pub struct VirtualCard;
 impl VirtualCard {
     /// A card that runs by the clock until its handle is dropped or stopped.
     pub fn start(rate: u32) -> Result<(Card, VirtualCardHandle), AudioError> {
+        Self::hurried(rate, 1)
+    }
+
+    /// A card whose clock runs `speed` times too fast: what it captures and plays is dated by that clock.
+    pub fn hurried(rate: u32, speed: u32) -> Result<(Card, VirtualCardHandle), AudioError> {
         let (card, mut inner) = Inner::new(rate, Micros::now());
         let (say, said) = channel();
         let shared = Arc::new(Shared::default());
@@ -49,7 +54,7 @@ impl VirtualCard {
         let thread = std::thread::Builder::new()
             .name("antiphon-virtual".into())
             .spawn(move || {
-                inner.run(&said, &theirs);
+                inner.run(&said, &theirs, u64::from(speed.max(1)));
                 inner.into_recording()
             })
             .map_err(|e| AudioError::Exhausted { detail: e.to_string() })?;
@@ -71,6 +76,7 @@ struct Shared {
     said_at: AtomicU64,
     stop: AtomicBool,
     unplugged: AtomicBool,
+    frozen: AtomicBool,
 }
 
 /// Speaks into a running virtual card, and listens to it.
@@ -102,6 +108,11 @@ impl VirtualCardHandle {
     /// Pulls the plug: the callbacks stop for good, and the card reports that its devices are lost.
     pub fn unplug(&self) {
         self.shared.unplugged.store(true, Ordering::Release);
+    }
+
+    /// Stops the callbacks without a word, as a sound service that hangs or a computer that sleeps.
+    pub fn freeze(&self) {
+        self.shared.frozen.store(true, Ordering::Release);
     }
 
     /// Ends the card, and gives what was said and answered.
@@ -195,18 +206,21 @@ impl Inner {
     }
 
     /// The thread of a card that runs by the clock.
-    fn run(&mut self, said: &Receiver<Vec<f32>>, shared: &Shared) {
+    fn run(&mut self, said: &Receiver<Vec<f32>>, shared: &Shared, speed: u64) {
         // Exactly as many frames as make the count right at each tick, for rates that 10 ms do not divide.
         let frames_until = |tick: u64, rate: u32| (tick * TICK_MS * u64::from(rate) / 1000) as usize;
         self.begin(frames_until(1, self.rate));
         for tick in 1.. {
-            let due = self.start + Duration::from_millis(tick * TICK_MS);
+            let due = self.start + Duration::from_micros(tick * TICK_MS * 1000 / speed);
             std::thread::sleep(Duration::from_micros(due.0.saturating_sub(Micros::now().0)));
             if shared.stop.load(Ordering::Acquire) {
                 return;
             }
             if shared.unplugged.load(Ordering::Acquire) {
                 self.lost.iter().for_each(|pulse| pulse.lose());
+                continue;
+            }
+            if shared.frozen.load(Ordering::Acquire) {
                 continue;
             }
             self.mic.extend(said.try_iter().flatten());

@@ -4,16 +4,17 @@
 
 pub mod bench;
 pub mod converse;
+pub mod dev;
 pub mod devices;
 pub mod doctor;
 pub mod drive;
 pub mod engines;
 pub mod models;
+pub mod omni;
 pub mod say;
 pub mod table;
 pub mod window;
 
-use crate::engine::omni::OmniOptions;
 use crate::engine::{CancelToken, SessionSetup};
 use crate::settings::{self, Settings};
 use crate::voice;
@@ -25,7 +26,7 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Speak, and it answers in a voice, on your own machine.
@@ -52,7 +53,7 @@ const AFTER_HELP: &str = "Examples:
   antiphon say \"Good morning.\" --out morning.wav        read a text aloud
   antiphon doctor                                       what is here, what is missing, what to do about it
 
-Exit codes: 0 done, 1 failed while working, 2 wrong use or bad input, 3 a model is missing, 4 no sound device.";
+Exit codes: 0 done, 1 failed while working, 2 wrong use or bad input, 3 a model is missing, 4 no sound device, 130 interrupted.";
 
 /// The commands.
 #[derive(Subcommand, Debug)]
@@ -69,6 +70,8 @@ pub enum Door {
     Models(models::ModelsArgs),
     /// Measure every stage over a set of spoken questions
     Bench(bench::BenchArgs),
+    /// Tools for developers: a random checkpoint
+    Dev(dev::DevArgs),
 }
 
 /// Why a command could not do what it was asked, and the exit code that says so.
@@ -110,6 +113,11 @@ impl Failure {
     pub fn no_device(message: impl Display) -> Self {
         Failure::new(4, message)
     }
+
+    /// The user broke it off, before anything was written.
+    pub fn interrupted() -> Self {
+        Failure::new(INTERRUPTED_CODE, "interrupted: nothing was written")
+    }
 }
 
 impl Display for Failure {
@@ -135,11 +143,13 @@ pub fn print(text: &str) -> Outcome {
     }
 }
 
-/// The exit code of an interrupted command: as shells report it, or success for a window that was asked to close.
-static INTERRUPTED_CODE: AtomicI32 = AtomicI32::new(130);
+/// The exit code of an interrupted command, as shells report it.
+const INTERRUPTED_CODE: u8 = 130;
+/// Whether an interrupt is the usual way to end: a window that was asked to close has done its work.
+static INTERRUPT_IS_SUCCESS: AtomicBool = AtomicBool::new(false);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// How long an interrupted command may take to put its things away.
-const GRACE: Duration = Duration::from_millis(700);
+const GRACE: Duration = Duration::from_millis(400);
 
 /// Whether the user pressed Ctrl-C or the system asked the program to end.
 pub fn interrupted() -> bool {
@@ -157,7 +167,7 @@ pub fn on_interrupt(action: impl Fn() + Send + Sync + 'static) {
 
 /// For a door that an interrupt closes in good order.
 pub fn interrupts_are_success() {
-    INTERRUPTED_CODE.store(0, Ordering::Relaxed);
+    INTERRUPT_IS_SUCCESS.store(true, Ordering::Relaxed);
 }
 
 fn watch_for_interrupts() {
@@ -169,7 +179,7 @@ fn watch_for_interrupts() {
         std::thread::sleep(GRACE);
         // Whoever has not ended by now is waiting for something that does not come.
         #[expect(clippy::exit, reason = "the user asked for the end, and files are written under temporary names")]
-        std::process::exit(INTERRUPTED_CODE.load(Ordering::Relaxed));
+        std::process::exit(if INTERRUPT_IS_SUCCESS.load(Ordering::Relaxed) { 0 } else { INTERRUPTED_CODE.into() });
     });
     if let Err(error) = watched {
         tracing::warn!("Ctrl-C will not be handled gracefully: {error}");
@@ -206,17 +216,15 @@ fn open(cli: Cli) -> Outcome {
     let loaded = settings_path.as_deref().map(Settings::load);
     let message = loaded.as_ref().and_then(|l| l.message.clone());
     let settings = loaded.map(|l| l.settings).unwrap_or_default();
+    let kind = engine_kind(&cli, &settings);
+    let own_llm = cli.engine.llm.clone().filter(|_| kind == EngineKind::Omni).map(PathBuf::from);
     let choice = EngineChoice {
-        kind: engine_kind(&cli, &settings),
+        kind,
         llm: cli.engine.llm.clone().or_else(|| settings.llm.clone()),
         script: cli.engine.script.clone(),
-        model: cli.engine.model.clone(),
-        omni: OmniOptions {
-            device: cli.engine.device,
-            dtype: cli.engine.dtype,
-            quantize: cli.engine.quantize,
-            ..OmniOptions::default()
-        },
+        model: cli.engine.omni.model(&settings),
+        place: cli.engine.omni.place(&settings)?,
+        omni: cli.engine.omni.options(own_llm, &settings)?,
         store: store.clone(),
     };
     let voice = cli.engine.voice.as_deref().map(voice::load).transpose().map_err(Failure::bad_input)?;
@@ -238,6 +246,12 @@ fn open(cli: Cli) -> Outcome {
             Ok(models::run(args, &store, &cancel, &mut std::io::stdout())?)
         }
         Some(Door::Bench(args)) => bench::run(&args, &choice, setup),
+        Some(Door::Dev(args)) => {
+            let cancel = CancelToken::default();
+            let on_end = cancel.clone();
+            on_interrupt(move || on_end.cancel());
+            dev::run(args, setup.seed, &cancel)
+        }
     }
 }
 

@@ -65,12 +65,22 @@ pub enum Command {
     /// Whether the microphone's sound is thrown away before anybody hears it.
     SetMuted(bool),
     SetEagerness(Eagerness),
-    /// Fetch the models with these catalog ids, in this order.
+    /// Fetch the models with these catalog ids, in this order, after those that are being fetched.
     PullModels(Vec<String>),
     /// Take missing models from a folder that the user is asked for, for machines without network.
     ImportModels,
-    /// Stop fetching. What has arrived is kept, and continued by the next pull.
-    CancelPull,
+    /// Stop fetching this model until it is resumed. What comes after it goes on.
+    PausePull {
+        model: String,
+    },
+    /// Go on fetching this model where it was paused.
+    ResumePull {
+        model: String,
+    },
+    /// Stop fetching this model. What has arrived is kept, and continued by the next pull.
+    CancelPull {
+        model: String,
+    },
     /// Load the engine, or load it again (another model was chosen, a file was repaired).
     ReloadEngine,
     /// Have another engine answer from now on; what was said so far goes with it. An answer under way is broken off.

@@ -114,7 +114,14 @@ impl Ear<'_> {
         let _ = self.inbox.send(Inbox::Ear(event));
     }
 
+    /// Another microphone takes over in the middle of a turn, or none does, and then the turn is over.
     fn listen_to(&mut self, capture: Option<CaptureEnd>) {
+        // What the one before has heard still belongs to the turn.
+        self.listen();
+        if capture.is_none() {
+            self.vad.reset();
+            self.turn = None;
+        }
         self.source = capture.and_then(|capture| match Resampler::new(capture.rate, HEARING_RATE) {
             Ok(resampler) => Some(Source { capture, resampler, raw: Vec::new(), rest: Vec::new() }),
             Err(error) => {
@@ -122,8 +129,6 @@ impl Ear<'_> {
                 None
             }
         });
-        self.vad.reset();
-        self.turn = None;
     }
 
     /// Hears what is there; `false` when nothing was.

@@ -1,7 +1,7 @@
 //! Everything the session thread is told, in one channel. Plain data, made on the threads around it.
 
 use super::command::Command;
-use crate::audio::{AudioError, Card, Clip};
+use crate::audio::{AudioError, Card, Clip, DeviceList, Direction};
 use crate::conversation::export::Form;
 use crate::conversation::{KeptTurn, Side};
 use crate::engine::{EngineInfo, ReplyEnd};
@@ -24,8 +24,10 @@ pub enum Inbox {
         to: Option<PathBuf>,
     },
     Kept(KeptEvent),
-    /// A card that was looked for in the background was opened, or was not.
-    Card(Box<Result<Card, AudioError>>),
+    /// A device that was looked for in the background was opened, or was not.
+    Card(Direction, Box<Result<Card, AudioError>>),
+    /// Devices came or went, or the system prefers another one.
+    Devices(DeviceList),
 }
 
 /// What the ear noticed.

@@ -8,12 +8,14 @@
 
 pub mod desk;
 
-use super::card_keeper::{CardKeeper, CardSource, Look};
+mod devices;
+
+use super::card_keeper::{CardKeeper, CardSource};
 use super::command::Command;
 use super::ear::EarJob;
 use super::engine_thread::{EngineLoader, Job, Load};
 use super::errands::Errands;
-use super::event::{Event, EventSink, Severity, TurnState};
+use super::event::{Event, EventSink, TurnState};
 use super::history::History;
 use super::inbox::{EarEvent, EngineEvent, Inbox, MouthEvent};
 use super::mouth::{LiveEpoch, MouthJob};
@@ -133,7 +135,7 @@ impl Orchestrator {
         self.cancel.cancel();
         self.pause_cancel.cancel();
         self.wires.live.store(0, Ordering::Release);
-        self.errands.cancel();
+        self.errands.cancel_all();
         self.history
     }
 
@@ -146,14 +148,14 @@ impl Orchestrator {
             Inbox::Kept(event) => self.kept(event),
             Inbox::Export { id, form, to } => self.export(id, form, to),
             Inbox::Folder(folder) => self.errands.pull_from(folder),
-            Inbox::Card(opened) => match self.cards.opened(*opened, &self.wires) {
-                Ok(()) => self.step(Input::CardBack),
-                Err(Some(error)) => {
-                    let remedy = "Until then, type instead of speaking.".to_owned();
-                    self.tell(Event::Problem { what: error.to_string(), remedy, severity: Severity::Warning });
-                }
-                Err(None) => {}
-            },
+            Inbox::Card(direction, opened) => {
+                let news = self.cards.opened(direction, *opened, &self.wires);
+                self.card_news(news);
+            }
+            Inbox::Devices(list) => {
+                let news = self.cards.devices(list, &self.wires);
+                self.card_news(news);
+            }
         }
     }
 
@@ -195,7 +197,9 @@ impl Orchestrator {
             Command::SetEagerness(eagerness) => self.to_ear(EarJob::Eagerness(eagerness)),
             Command::PullModels(ids) => self.errands.pull(ids),
             Command::ImportModels => self.errands.import(),
-            Command::CancelPull => self.errands.cancel(),
+            Command::PausePull { model } => self.errands.pause_pull(&model),
+            Command::ResumePull { model } => self.errands.resume_pull(&model),
+            Command::CancelPull { model } => self.errands.cancel_pull(&model),
             Command::ReloadEngine | Command::RetryAfterFault => {
                 if self.engine.is_none() || self.turn.phase() == Phase::Faulted {
                     self.load_engine(None);
@@ -362,7 +366,8 @@ impl Orchestrator {
             }
             Effect::Respond { epoch } => self.respond(epoch),
             Effect::Stop { epoch } => {
-                debug_assert_eq!(epoch, self.turn.epoch());
+                // A typed turn has its own epoch already while the answer before it is being stopped.
+                debug_assert!(epoch <= self.turn.epoch());
                 self.cancel.cancel();
                 self.wires.live.store(0, Ordering::Release);
                 self.cards.flush();
@@ -389,18 +394,6 @@ impl Orchestrator {
         }
     }
 
-    fn begin_record(&mut self) {
-        self.turns += 1;
-        self.record = Some(TurnRecord::new(self.turns, self.cards.counters()));
-        self.sound = Some(TurnSound::new(Micros::now()));
-    }
-
-    /// The engine hears more of the user's turn.
-    fn hear(&mut self, samples: Vec<f32>) {
-        self.sound.iter_mut().for_each(|sound| sound.hear(&samples, Micros::now()));
-        self.job(Job::Hear(samples));
-    }
-
     fn respond(&mut self, epoch: u64) {
         self.utterance.close();
         if let Some(text) = self.typed.take() {
@@ -413,6 +406,13 @@ impl Orchestrator {
                 self.tell(Event::Heard { turn, text: text.clone(), is_final: true });
             }
             self.job(Job::Read(text));
+        } else if let Some(record) = &mut self.record
+            && let Some(seconds) = record.spoke_until(self.utterance.last_voiced())
+        {
+            if self.engine.as_ref().is_some_and(|engine| !engine.transcribes) {
+                let turn = record.number;
+                self.tell(Event::HeardSound { turn, seconds });
+            }
         }
         let Some(engine) = &self.engine else { return };
         self.cancel = CancelToken::default();
@@ -429,15 +429,10 @@ impl Orchestrator {
         if outcome == Outcome::NothingHeard {
             self.turns -= 1;
         } else {
-            self.history.add(record.number, &record.heard, &record.answer, record.spoken, cut_off);
+            self.history.add(record.number, &record.question_text(), &record.answer, record.spoken, cut_off);
         }
         let (report, bars) = record.finish(cut_off, self.cards.counters());
-        if let Some(sound) = self.sound.take()
-            && outcome != Outcome::NothingHeard
-        {
-            self.keep(&report, self.engine.as_ref().map_or("", |engine| engine.name), sound);
-        }
-        self.after_turn();
+        self.after_turn(&report, outcome);
         self.tell(Event::TurnEnded { report: Box::new(report), bars });
     }
 
@@ -461,14 +456,8 @@ impl Orchestrator {
         if let Some(counters) = counters {
             self.tell(counters);
         }
-        match self.cards.look_after(&self.wires) {
-            Look::Well => {}
-            Look::Lost(what) => {
-                self.step(Input::CardLost);
-                let remedy = "Plug it in again or choose another; it is being looked for.".to_owned();
-                self.tell(Event::Problem { what, remedy, severity: Severity::Warning });
-            }
-        }
+        let news = self.cards.look_after(&self.wires);
+        self.card_news(news);
     }
 
     fn show_state(&mut self) {
@@ -478,7 +467,7 @@ impl Orchestrator {
             }
             _ if self.engine.is_none() => TurnState::Loading,
             (Phase::Listening | Phase::Degraded | Phase::Faulted, _) => match self.cards.trouble() {
-                Some(why) => TurnState::Degraded { why: why.to_owned() },
+                Some(why) => TurnState::Degraded { why },
                 None => TurnState::Listening,
             },
             (Phase::Capturing, _) => TurnState::Capturing,

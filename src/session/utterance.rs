@@ -81,6 +81,11 @@ impl Utterance {
         self.last_voiced
     }
 
+    /// When the speech that goes on now, or that was heard last, began.
+    pub fn speech_began(&self) -> Option<Micros> {
+        self.last_voiced.map(|end| end - self.speech_run())
+    }
+
     /// How long there has been speech, gaps under 100 ms aside.
     pub fn speech_run(&self) -> Duration {
         Micros::of_samples(self.speech_run, HEARING_RATE)
@@ -129,6 +134,8 @@ mod tests {
         u.hear(&[0.0; 800], Micros(0), false);
         u.hear(&[0.0; 1600], Micros(0), true);
         assert_eq!(u.speech_run(), Duration::from_millis(200));
+        u.hear(&[0.0; 1600], Micros(900_000), true);
+        assert_eq!(u.speech_began(), Some(Micros(600_000)));
         u.hear(&[0.0; 1600], Micros(0), false);
         assert_eq!((u.speech_run(), u.silence_run()), (Duration::ZERO, Duration::from_millis(100)));
     }

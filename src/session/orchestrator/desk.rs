@@ -7,6 +7,7 @@ use super::super::engine_thread::{EngineLoader, Job, Load};
 use super::super::event::{Event, KeptTurnView, Replay};
 use super::super::inbox::KeptEvent;
 use super::super::mouth::MouthJob;
+use super::super::turn_record::TurnRecord;
 use super::super::turn_sound::TurnSound;
 use super::Orchestrator;
 use crate::conversation::export::Form;
@@ -14,7 +15,7 @@ use crate::conversation::{KeptTurn, Side};
 use crate::engine::PcmChunk;
 use crate::metrics::TurnReport;
 use crate::time::Micros;
-use crate::turn::state::{Input, Phase};
+use crate::turn::state::{Input, Outcome, Phase};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -154,8 +155,27 @@ impl Orchestrator {
         }
     }
 
-    /// After a turn: what had to wait for its end.
-    pub(super) fn after_turn(&mut self) {
+    /// A turn begins.
+    pub(super) fn begin_record(&mut self) {
+        self.turns += 1;
+        let began = self.utterance.speech_began().unwrap_or_else(Micros::now);
+        self.record = Some(TurnRecord::new(self.turns, began, self.cards.counters()));
+        self.sound = Some(TurnSound::new(Micros::now()));
+    }
+
+    /// The engine hears more of the user's turn.
+    pub(super) fn hear(&mut self, samples: Vec<f32>) {
+        self.sound.iter_mut().for_each(|sound| sound.hear(&samples, Micros::now()));
+        self.job(Job::Hear(samples));
+    }
+
+    /// After a turn: it is kept, and what had to wait for its end is done.
+    pub(super) fn after_turn(&mut self, report: &TurnReport, outcome: Outcome) {
+        if let Some(sound) = self.sound.take()
+            && outcome != Outcome::NothingHeard
+        {
+            self.keep(report, sound);
+        }
         if self.desk.reopen {
             self.reopen();
         }
@@ -204,7 +224,7 @@ impl Orchestrator {
     }
 
     /// Keeps a turn that is over, if anything was said in it and the user wants it kept.
-    pub(super) fn keep(&self, report: &TurnReport, engine: &str, sound: TurnSound) {
+    fn keep(&self, report: &TurnReport, sound: TurnSound) {
         if self.desk.archivist.is_none() || self.desk.keep == Keep::Nothing {
             return;
         }
@@ -224,7 +244,7 @@ impl Orchestrator {
             answer: report.answer.clone(),
             spoken_bytes: report.spoken_bytes,
             cut_off: report.cut_off,
-            engine: engine.to_owned(),
+            engine: self.engine.as_ref().map_or("", |engine| engine.name).to_owned(),
             ttfa_ms: report.ttfa_ms,
             user_sound: None,
             answer_sound: None,

@@ -7,7 +7,6 @@
 //! What concerns no turn (another engine, kept conversations) is in [`desk`].
 
 pub mod desk;
-
 mod devices;
 
 use super::card_keeper::{CardKeeper, CardSource};
@@ -185,10 +184,7 @@ impl Orchestrator {
                     self.step(Input::Typed);
                 }
             }
-            Command::Interrupt => {
-                self.stop_replay();
-                self.step(Input::Interrupt);
-            }
+            Command::Interrupt => self.interrupt(),
             Command::NewConversation => self.new_conversation(),
             Command::SelectInput(id) => self.cards.select_input(id, &self.wires),
             Command::SelectOutput(id) => self.cards.select_output(id, &self.wires),

@@ -216,6 +216,12 @@ impl Orchestrator {
         }
     }
 
+    /// The user wants silence.
+    pub(super) fn interrupt(&mut self) {
+        self.stop_replay();
+        self.step(Input::Interrupt);
+    }
+
     /// A reply, or what is replayed, has been played to its end.
     pub(super) fn replay_played(&mut self, epoch: u64) {
         if epoch == REPLAY && self.desk.replay.take().is_some() {

@@ -8,7 +8,8 @@ mod common;
 use antiphon::audio::VirtualCard;
 use antiphon::engine::scripted::{Audio, Fault, Recorded, Script, ScriptedEngine, Sound, Step, Turn};
 use antiphon::engine::{
-    CancelToken, Engine, EngineError, EngineInfo, EngineSession, PastTurn, PcmChunk, ReplyEnd, ResponseSink, SessionSetup,
+    CancelToken, Engine, EngineError, EngineInfo, EngineSession, PastTurn, PcmChunk, ReplyEnd, ResponseSink,
+    SessionSetup,
 };
 use antiphon::session::CardSource;
 use antiphon::session::command::Command;

@@ -8,7 +8,8 @@ mod common;
 use antiphon::audio::VirtualCard;
 use antiphon::engine::scripted::{Audio, Fault, Recorded, Script, ScriptedEngine, Sound, Step, Turn};
 use antiphon::engine::{
-    CancelToken, Engine, EngineError, EngineInfo, EngineSession, PcmChunk, ReplyEnd, ResponseSink, SessionSetup,
+    CancelToken, Engine, EngineError, EngineInfo, EngineSession, PastTurn, PcmChunk, ReplyEnd, ResponseSink,
+    SessionSetup,
 };
 use antiphon::session::CardSource;
 use antiphon::session::command::Command;
@@ -291,6 +292,10 @@ struct DeafSession {
 }
 
 impl EngineSession for DeafSession {
+    fn recall(&mut self, _: &[PastTurn]) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     fn hear(&mut self, _: &[f32], _: &Arc<dyn ResponseSink>) -> Result<(), EngineError> {
         Ok(())
     }

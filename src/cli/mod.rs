@@ -241,7 +241,7 @@ fn open(cli: Cli) -> Outcome {
     let setup = SessionSetup {
         system_prompt: cli.engine.persona.clone().unwrap_or_else(|| settings.system_prompt.clone()),
         reference_voice: voice,
-        seed: cli.engine.seed,
+        seed: cli.engine.seed.unwrap_or(settings.seed),
     };
     match cli.command {
         None => window::run(&choice, setup, settings, settings_path, message),

@@ -4,9 +4,11 @@
 
 mod common;
 
-use antiphon::audio::{StereoRecording, VirtualCardHandle};
+use antiphon::audio::{Room, StereoRecording, VirtualCard, VirtualCardHandle};
+use antiphon::dsp::resample::convert;
 use antiphon::engine::ReplyEnd;
-use antiphon::engine::scripted::{Recorded, Script, Step};
+use antiphon::engine::scripted::{Audio, Recorded, Script, Sound, Step, Turn};
+use antiphon::session::CardSource;
 use antiphon::session::command::Command;
 use antiphon::session::event::{Event, TurnState};
 use common::rig::{RATE, Rig, script, text, tone, words};
@@ -24,6 +26,23 @@ impl Talk {
     fn start(script: Script) -> Talk {
         let (rig, card) = Rig::start(script);
         Talk { rig, card }
+    }
+
+    fn start_in(room: Room, script: Script) -> Talk {
+        let (card, handle) = VirtualCard::start_in(room, RATE).unwrap();
+        Talk { rig: Rig::on(CardSource::Open(Box::new(card)), script), card: handle }
+    }
+
+    /// The number of the next turn in which something was heard.
+    fn next_heard(&mut self) -> u64 {
+        let mut heard = 0;
+        self.until("what was heard", |e| {
+            if let Event::Heard { turn, .. } = e {
+                heard = *turn;
+            }
+            heard > 0
+        });
+        heard
     }
 
     fn say(&self, name: &str) {
@@ -165,5 +184,113 @@ fn silence_is_no_turn_and_push_to_talk_needs_no_pause() {
     rig.commands.send(Command::TalkEnd);
     let report = rig.until_ended();
     assert_eq!(report.answer, "Pushed.");
+    rig.stop();
+}
+
+/// Ten seconds of a spoken answer, with some words to each stretch.
+fn long_answer() -> Vec<Step> {
+    let mut steps = Vec::new();
+    for name in ["capital", "fruit", "sky", "capital", "fruit"] {
+        let samples = convert(&speech(name), 16_000, 24_000).unwrap();
+        let sound = Sound::Samples(samples);
+        steps.push(text(&format!("{name} ")));
+        steps.push(Step::Audio(Audio { sound, seconds: 0.0, delay_ms: 0, overlap_ms: 0, text_end: None, fault: None }));
+    }
+    steps
+}
+
+fn ducked(seen: &[Event]) -> usize {
+    seen.iter().filter(|e| matches!(e, Event::State(TurnState::Ducked))).count()
+}
+
+#[test]
+fn a_hum_lets_the_answer_go_on_and_a_word_stops_it_through_the_echo_of_the_answer() {
+    let mut rig = Talk::start_in(Room::echo(-12.0, 60, RATE), script(long_answer()));
+    rig.commands.send(Command::SendText("Go on".into()));
+    rig.until_state(TurnState::Speaking);
+    std::thread::sleep(Duration::from_millis(1500));
+    rig.say("mhm");
+    rig.until_state(TurnState::Ducked);
+    rig.until_state(TurnState::Speaking);
+    // A while later it still speaks, at its full level, and the hum is nobody's turn.
+    std::thread::sleep(Duration::from_millis(1000));
+    rig.say("stop");
+    let report = rig.until_ended();
+    assert!(report.cut_off && report.spoken_bytes > 0, "{report:?}");
+    assert_eq!((report.turn, report.heard.as_str()), (1, "Go on"), "the hum was no turn");
+    assert!(ducked(&rig.seen) >= 2, "once for the hum, once for the word");
+    assert_eq!(rig.next_heard(), 2, "the word is a turn of its own");
+    let (_, asked) = rig.stop();
+    assert!(asked.contains(&Recorded::Truncated(report.spoken_bytes)), "{asked:?}");
+}
+
+#[test]
+fn half_duplex_hears_nothing_while_it_speaks_and_everything_after() {
+    let mut rig = Talk::start(script(long_answer()));
+    rig.commands.send(Command::SetHalfDuplex(true));
+    rig.commands.send(Command::SendText("Go on".into()));
+    rig.until_state(TurnState::Speaking);
+    std::thread::sleep(Duration::from_millis(500));
+    rig.say("stop");
+    let report = rig.until_ended();
+    assert!(!report.cut_off, "{report:?}");
+    assert_eq!(ducked(&rig.seen), 0);
+    rig.until_state(TurnState::Listening);
+    std::thread::sleep(Duration::from_millis(600));
+    rig.say("sky");
+    rig.until_state(TurnState::Capturing);
+    rig.until_state(TurnState::Speaking);
+    // The button still interrupts.
+    rig.commands.send(Command::Interrupt);
+    assert!(rig.until_ended().cut_off);
+    rig.stop();
+}
+
+#[test]
+fn push_to_talk_interrupts_an_answer_and_is_heard_in_half_duplex() {
+    let mut rig = Talk::start(script(long_answer()));
+    rig.commands.send(Command::SetHandsFree(false));
+    rig.commands.send(Command::SetHalfDuplex(true));
+    rig.commands.send(Command::SendText("Go on".into()));
+    rig.until_state(TurnState::Speaking);
+    std::thread::sleep(Duration::from_millis(500));
+    rig.commands.send(Command::Talk);
+    assert!(rig.until_ended().cut_off);
+    rig.until_state(TurnState::Capturing);
+    let before = rig.record.samples_heard();
+    rig.say("sky");
+    std::thread::sleep(Duration::from_millis(2800));
+    rig.commands.send(Command::TalkEnd);
+    rig.until_state(TurnState::Thinking);
+    rig.until_state(TurnState::Speaking);
+    assert!(rig.record.samples_heard() > before + 2 * 16_000, "the words were heard");
+    rig.stop();
+}
+
+#[test]
+fn speech_that_goes_on_before_the_answer_sounds_is_the_same_turn() {
+    let turn = Turn { heard: "Both.".into(), delay_ms: 4000, steps: vec![text("Yes."), tone(0.3, 0)] };
+    let mut rig = Talk::start(Script { repeat: true, turns: vec![turn], ..Script::default() });
+    rig.say("capital");
+    rig.until_state(TurnState::Thinking);
+    rig.say("sky");
+    rig.until_state(TurnState::Capturing);
+    let report = rig.until_ended();
+    assert_eq!((report.turn, report.cut_off, report.answer.as_str()), (1, false, "Yes."));
+    let (_, asked) = rig.stop();
+    let count = |what: fn(&Recorded) -> bool| asked.iter().filter(|r| what(r)).count();
+    assert_eq!(count(|r| matches!(r, Recorded::Retracted)), 1, "{asked:?}");
+    assert_eq!(count(|r| matches!(r, Recorded::Responding(_))), 2);
+    assert_eq!(count(|r| matches!(r, Recorded::Ended(ReplyEnd::Complete))), 1);
+}
+
+#[test]
+fn muting_in_the_middle_of_a_sentence_ends_the_turn() {
+    let mut rig = Talk::start(script(vec![text("Yes."), tone(0.3, 0)]));
+    rig.say("capital");
+    rig.until_state(TurnState::Capturing);
+    rig.commands.send(Command::SetMuted(true));
+    assert_eq!(rig.until_ended().answer, "Yes.");
+    rig.until_state(TurnState::Listening);
     rig.stop();
 }

@@ -12,6 +12,7 @@ use super::capture::CaptureCallback;
 use super::playback::PlaybackCallback;
 use super::stream_thread::Streams;
 use super::{AudioError, Card, CardChoice};
+use crate::dsp::level;
 use crate::time::Micros;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,18 +37,42 @@ pub struct StereoRecording {
     pub start: Micros,
 }
 
+/// How the loudspeaker is heard by the microphone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Room {
+    /// The room's answer to one sample: how many samples later, and how loud.
+    pub taps: Vec<(usize, f32)>,
+}
+
+impl Room {
+    /// One echo, `db` below what is played (a negative number), so many milliseconds later, at the card's rate.
+    pub fn echo(db: f32, delay_ms: u64, rate: u32) -> Room {
+        Room { taps: vec![((delay_ms * u64::from(rate) / 1000) as usize, level::from_db(db))] }
+    }
+}
+
 /// Makes cards without hardware.
 pub struct VirtualCard;
 
 impl VirtualCard {
     /// A card that runs by the clock until its handle is dropped or stopped.
     pub fn start(rate: u32) -> Result<(Card, VirtualCardHandle), AudioError> {
-        Self::hurried(rate, 1)
+        Self::run_in(Room::default(), rate, 1)
+    }
+
+    /// The same in a room where the microphone hears the loudspeaker.
+    pub fn start_in(room: Room, rate: u32) -> Result<(Card, VirtualCardHandle), AudioError> {
+        Self::run_in(room, rate, 1)
     }
 
     /// A card whose clock runs `speed` times too fast: what it captures and plays is dated by that clock.
     pub fn hurried(rate: u32, speed: u32) -> Result<(Card, VirtualCardHandle), AudioError> {
+        Self::run_in(Room::default(), rate, speed)
+    }
+
+    fn run_in(room: Room, rate: u32, speed: u32) -> Result<(Card, VirtualCardHandle), AudioError> {
         let (card, mut inner) = Inner::new(rate, Micros::now());
+        inner.room = room;
         let (say, said) = channel();
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
@@ -154,6 +179,11 @@ impl SimulatedCard {
         self.0.now()
     }
 
+    /// From now on the microphone hears the loudspeaker like this.
+    pub fn enter(&mut self, room: Room) {
+        self.0.room = room;
+    }
+
     /// What was said and answered.
     pub fn into_recording(self) -> StereoRecording {
         self.0.into_recording()
@@ -168,6 +198,7 @@ struct Inner {
     mic: VecDeque<f32>,
     user: Vec<f32>,
     assistant: Vec<f32>,
+    room: Room,
     rate: u32,
     start: Micros,
 }
@@ -179,7 +210,7 @@ impl Inner {
         let lost = [capture_end.shared.pulse.clone(), playback_end.control.pulse.clone()];
         let card = Card::new(CardChoice::both(), Some(capture_end), Some(playback_end), Streams::default());
         let (mic, user, assistant) = (VecDeque::new(), Vec::new(), Vec::new());
-        (card, Inner { capture, playback, lost, mic, user, assistant, rate, start })
+        (card, Inner { capture, playback, lost, mic, user, assistant, room: Room::default(), rate, start })
     }
 
     fn now(&self) -> Micros {
@@ -201,7 +232,12 @@ impl Inner {
         self.user.extend(self.mic.drain(..spoken));
         self.user.resize(self.assistant.len(), 0.0);
         let now = self.now();
-        self.capture.process(&self.user[at..], 1, now);
+        let mut heard = self.user[at..].to_vec();
+        for (i, heard) in heard.iter_mut().enumerate() {
+            let echo = |&(delay, gain): &(usize, f32)| (at + i).checked_sub(delay).map(|j| gain * self.assistant[j]);
+            *heard += self.room.taps.iter().filter_map(echo).sum::<f32>();
+        }
+        self.capture.process(&heard, 1, now);
         spoken
     }
 

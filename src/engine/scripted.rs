@@ -210,6 +210,7 @@ impl Engine for ScriptedEngine {
             output_rate: self.script.output_rate,
             max_overlap: samples_of(overlaps.max().unwrap_or(0) as f32 / 1000.0, self.script.output_rate),
             clones_voices: true,
+            transcribes: true,
         }
     }
 

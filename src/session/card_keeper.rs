@@ -10,7 +10,7 @@ use super::mouth::MouthJob;
 use super::orchestrator::Wires;
 use super::turn_record::Counters;
 use crate::audio::{
-    AudioError, CaptureShared, Card, CardChoice, CardSupply, DeviceId, DeviceList, Direction, PlaybackControl,
+    AudioError, CaptureShared, Card, CardChoice, CardSupply, DeviceId, DeviceList, Direction, FarEnd, PlaybackControl,
     SystemCards, Trouble, Watching,
 };
 use crate::dsp::level;
@@ -333,10 +333,12 @@ impl CardKeeper {
             Direction::Output => {
                 let playback = card.playback.take();
                 self.playback = playback.as_ref().map(|p| Arc::clone(&p.control));
-                let Some(end) = playback else { return };
+                let Some(mut end) = playback else { return };
                 end.control.set_volume(self.volume);
                 end.control.set_duck(self.ducked);
                 let old = self.output.keep(card, end.id.clone(), end.name.clone());
+                // A loudspeaker whose rate cannot be converted cannot be spoken through either; the mouth says so.
+                let _ = wires.ear.send(EarJob::Far(FarEnd::of(&mut end).ok().flatten()));
                 let _ = wires.mouth.send(MouthJob::Card(Some(end)));
                 old
             }
@@ -366,6 +368,7 @@ impl CardKeeper {
             }
             Direction::Output => {
                 self.playback = None;
+                let _ = wires.ear.send(EarJob::Far(None));
                 let _ = wires.mouth.send(MouthJob::Card(None));
             }
         }

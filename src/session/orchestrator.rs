@@ -5,6 +5,7 @@
 //! never dropped; what came shortly before an onset is kept, and a slow engine only makes its queue longer.
 
 mod devices;
+mod hearing;
 
 use super::card_keeper::{CardKeeper, CardSource};
 use super::command::Command;
@@ -13,14 +14,16 @@ use super::engine_thread::{EngineLoader, Job};
 use super::errands::Errands;
 use super::event::{Event, EventSink, TurnState};
 use super::history::History;
-use super::inbox::{EarEvent, EngineEvent, Inbox, MouthEvent};
+use super::inbox::{EngineEvent, Inbox, MouthEvent};
+use super::listening::Listening;
 use super::mouth::{LiveEpoch, MouthJob};
 use super::sink::SessionSink;
 use super::turn_record::TurnRecord;
 use super::utterance::Utterance;
 use crate::engine::{CancelToken, EngineInfo, ReplyEnd, SessionSetup};
-use crate::metrics::{Stage, StageMark};
+use crate::metrics::StageMark;
 use crate::time::Micros;
+use crate::turn::backchannel::BackChannel;
 use crate::turn::state::{Effect, Input, Outcome, Phase, Turn};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
@@ -28,10 +31,6 @@ use std::time::Duration;
 
 /// How often levels are shown and devices looked after.
 const TICK: Duration = Duration::from_millis(50);
-/// Speech of this length while the assistant speaks is an interruption (HOUSE rules; peers use 130 to 250 ms).
-const SUSTAINED: Duration = Duration::from_millis(250);
-/// Silence of this length ends what might have become one.
-const NOT_SUSTAINED: Duration = Duration::from_millis(200);
 
 /// The threads around the session thread, as it sees them.
 pub struct Wires {
@@ -66,9 +65,9 @@ pub struct Orchestrator {
     /// Stops the reply under way, and the early work of a pause.
     cancel: CancelToken,
     pause_cancel: CancelToken,
-    hands_free: bool,
-    muted: bool,
-    talking: bool,
+    listening: Listening,
+    /// Weighs a sound made during an answer, until it is known for an interruption or not.
+    doubt: Option<BackChannel>,
     typed: Option<String>,
     fault: Option<String>,
     shown: Option<TurnState>,
@@ -93,9 +92,8 @@ impl Orchestrator {
             engine: None,
             cancel: CancelToken::default(),
             pause_cancel: CancelToken::default(),
-            hands_free: opening.hands_free,
-            muted: false,
-            talking: false,
+            listening: Listening::new(opening.hands_free),
+            doubt: None,
             typed: None,
             fault: None,
             shown: None,
@@ -117,12 +115,13 @@ impl Orchestrator {
                 next_tick = Micros::now() + TICK;
                 self.tick();
             }
+            self.mind_the_ear();
             self.show_state();
         }
         self.cancel.cancel();
         self.pause_cancel.cancel();
         self.wires.live.store(0, Ordering::Release);
-        self.errands.cancel();
+        self.errands.cancel_all();
         self.history
     }
 
@@ -150,17 +149,19 @@ impl Orchestrator {
                 if matches!(self.turn.phase(), Phase::Thinking | Phase::Speaking | Phase::Ducked) {
                     self.step(Input::Interrupt);
                 }
-                self.talking = true;
+                self.listening.talking = true;
                 self.utterance.press();
                 self.step(Input::Onset);
             }
             Command::TalkEnd => {
-                if std::mem::take(&mut self.talking) {
+                if std::mem::take(&mut self.listening.talking) {
                     let last_voiced = self.utterance.last_voiced().unwrap_or_else(Micros::now);
                     self.end_of_turn(last_voiced);
                 }
             }
-            Command::SetHandsFree(on) => self.hands_free = on,
+            Command::SetHandsFree(on) => self.listening.hands_free = on,
+            Command::SetHalfDuplex(on) => self.listening.half_duplex = on,
+            Command::SetHeadphones(worn) => self.to_ear(EarJob::Headphones(worn)),
             Command::SendText(text) => {
                 let text = text.trim().to_owned();
                 if self.engine.is_some() && !text.is_empty() {
@@ -179,11 +180,13 @@ impl Orchestrator {
             Command::SelectInput(id) => self.cards.select_input(id, &self.wires),
             Command::SelectOutput(id) => self.cards.select_output(id, &self.wires),
             Command::SetVolume(volume) => self.cards.set_volume(volume),
-            Command::SetMuted(muted) => self.muted = muted,
+            Command::SetMuted(muted) => self.listening.muted = muted,
             Command::SetEagerness(eagerness) => self.to_ear(EarJob::Eagerness(eagerness)),
             Command::PullModels(ids) => self.errands.pull(ids),
             Command::ImportModels => self.errands.import(),
-            Command::CancelPull => self.errands.cancel(),
+            Command::PausePull { model } => self.errands.pause_pull(&model),
+            Command::ResumePull { model } => self.errands.resume_pull(&model),
+            Command::CancelPull { model } => self.errands.cancel_pull(&model),
             Command::ReloadEngine | Command::RetryAfterFault => {
                 if self.engine.is_none() || self.turn.phase() == Phase::Faulted {
                     self.load_engine();
@@ -192,48 +195,6 @@ impl Orchestrator {
             // Handled by `run`, which ends the loop.
             Command::Shutdown => {}
         }
-    }
-
-    fn ear(&mut self, event: EarEvent) {
-        if self.muted {
-            return;
-        }
-        let listens = self.hands_free && self.engine.is_some() && !self.talking;
-        match event {
-            EarEvent::Frame { samples, end, speech } => {
-                self.utterance.hear(&samples, end, speech);
-                if self.utterance.is_open() {
-                    self.job(Job::Hear(samples));
-                }
-                if self.turn.phase() == Phase::Ducked {
-                    if self.utterance.speech_run() >= SUSTAINED {
-                        self.step(Input::Sustained);
-                    } else if self.utterance.silence_run() >= NOT_SUSTAINED {
-                        self.step(Input::NotSustained);
-                    }
-                }
-            }
-            EarEvent::Onset if listens => {
-                self.utterance.onset();
-                self.step(Input::Onset);
-            }
-            EarEvent::Pause if listens => self.step(Input::Pause),
-            EarEvent::EndOfTurn { last_voiced } if listens => self.end_of_turn(last_voiced),
-            EarEvent::Onset | EarEvent::Pause | EarEvent::EndOfTurn { .. } => {}
-            EarEvent::Mark(mark) => self.mark(mark),
-        }
-    }
-
-    fn end_of_turn(&mut self, last_voiced: Micros) {
-        if let Some(record) = &mut self.record
-            && matches!(self.turn.phase(), Phase::Capturing | Phase::MaybeDone)
-        {
-            let now = Micros::now();
-            record.ended(last_voiced, now);
-            let epoch = self.turn.epoch() + 1;
-            self.mark(StageMark { epoch, stage: Stage::EndOfTurn, start: last_voiced, end: now, units: 1 });
-        }
-        self.step(Input::EndOfTurn);
     }
 
     fn engine(&mut self, event: EngineEvent) {
@@ -323,6 +284,9 @@ impl Orchestrator {
         for effect in effects {
             self.carry_out(effect);
         }
+        if !matches!(self.turn.phase(), Phase::Capturing | Phase::MaybeDone | Phase::Ducked) {
+            self.utterance.settle();
+        }
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -374,7 +338,8 @@ impl Orchestrator {
 
     fn begin_record(&mut self) {
         self.turns += 1;
-        self.record = Some(TurnRecord::new(self.turns, self.cards.counters()));
+        let began = self.utterance.speech_began().unwrap_or_else(Micros::now);
+        self.record = Some(TurnRecord::new(self.turns, began, self.cards.counters()));
     }
 
     fn respond(&mut self, epoch: u64) {
@@ -389,6 +354,13 @@ impl Orchestrator {
                 self.tell(Event::Heard { turn, text: text.clone(), is_final: true });
             }
             self.job(Job::Read(text));
+        } else if let Some(record) = &mut self.record
+            && let Some(seconds) = record.spoke_until(self.utterance.last_voiced())
+        {
+            if self.engine.as_ref().is_some_and(|engine| !engine.transcribes) {
+                let turn = record.number;
+                self.tell(Event::HeardSound { turn, seconds });
+            }
         }
         let Some(engine) = &self.engine else { return };
         self.cancel = CancelToken::default();
@@ -405,7 +377,7 @@ impl Orchestrator {
         if outcome == Outcome::NothingHeard {
             self.turns -= 1;
         } else {
-            self.history.add(record.number, &record.heard, &record.answer, record.spoken, cut_off);
+            self.history.add(record.number, &record.question_text(), &record.answer, record.spoken, cut_off);
         }
         let (report, bars) = record.finish(cut_off, self.cards.counters());
         self.tell(Event::TurnEnded { report: Box::new(report), bars });

@@ -26,7 +26,7 @@ impl Orchestrator {
         use Phase::{Capturing, Ducked, MaybeDone, Speaking, Thinking};
         match (direction, self.turn.phase()) {
             (Direction::Input, Capturing | MaybeDone) | (Direction::Output, Thinking | Speaking | Ducked) => {
-                self.talking = false;
+                self.listening.talking = false;
                 self.step(Input::CardLost);
                 if self.cards.hears() {
                     self.step(Input::CardBack);

@@ -271,7 +271,14 @@ struct Deaf;
 impl Engine for Deaf {
     fn info(&self) -> EngineInfo {
         let description = "goes on after a cancel".into();
-        EngineInfo { name: "deaf", description, output_rate: 24_000, max_overlap: 512, clones_voices: false }
+        EngineInfo {
+            name: "deaf",
+            description,
+            output_rate: 24_000,
+            max_overlap: 512,
+            clones_voices: false,
+            transcribes: true,
+        }
     }
     fn open(&mut self, _: &SessionSetup) -> Result<Box<dyn EngineSession>, EngineError> {
         Ok(Box::new(DeafSession { answers: 0 }))

@@ -104,7 +104,7 @@ mod tests {
         histogram.add(2.0);
         assert_eq!((histogram.len(), histogram.last(), histogram.p50()), (1, Some(2.0), Some(2.0)));
         let mut histogram = Histogram::new(3);
-        [1.0, 2.0, 3.0, 4.0].map(|value| histogram.add(value));
+        [1.0, 2.0, 3.0, 4.0].into_iter().for_each(|value| histogram.add(value));
         assert_eq!(histogram.newest(2).collect::<Vec<_>>(), [3.0, 4.0]);
         assert_eq!(histogram.newest(9).collect::<Vec<_>>(), [2.0, 3.0, 4.0]);
     }

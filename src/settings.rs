@@ -45,6 +45,9 @@ pub struct Settings {
     pub theme: Theme,
     /// Size of everything in the window, as a factor of the system's size: 0.5 to 3.
     pub scale: f32,
+    /// Id of the kept voice to speak in, for an engine that can; absent: the engine's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voice: Option<String>,
     /// The persona, in words; empty: the engine's own.
     pub system_prompt: String,
     /// The language spoken, as an ISO 639-1 code.
@@ -63,6 +66,7 @@ impl Default for Settings {
             output_device: None,
             theme: Theme::default(),
             scale: 1.0,
+            voice: None,
             system_prompt: String::new(),
             language: "en".into(),
         }
@@ -198,6 +202,7 @@ mod tests {
             output_device: None,
             theme: Theme::Dark,
             scale: 1.5,
+            voice: Some("0123456789abcdef".into()),
             system_prompt: "You are kind.\n你好".into(),
             language: "zh".into(),
         };

@@ -9,6 +9,7 @@ pub mod panels;
 mod talk;
 mod theme;
 pub mod view_state;
+pub mod view_voices;
 mod widgets;
 
 use crate::session::command::{Command, CommandSink};
@@ -20,6 +21,7 @@ use eframe::egui::{
     ScrollArea, Ui, ViewportBuilder, vec2,
 };
 use panels::talk_bar::TalkBar;
+use panels::voices::VoicesPanel;
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 use view_state::ViewState;
@@ -77,6 +79,7 @@ pub struct AntiphonApp {
     /// As last kept.
     kept: Settings,
     bar: TalkBar,
+    voices: VoicesPanel,
     /// Whether the user wants the right side open; `None`: open when there is room.
     side_wanted: Option<bool>,
     /// Whether models were missing in the last frame.
@@ -110,6 +113,7 @@ impl AntiphonApp {
             settings,
             kept,
             bar: TalkBar::default(),
+            voices: VoicesPanel::default(),
             side_wanted: None,
             needed_models: false,
             commands: commands.into(),
@@ -178,6 +182,8 @@ impl AntiphonApp {
             if needs_models {
                 card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view));
             }
+            let unfold_voices = self.voices.follow(&view.voices);
+            card(ui, "Voices", false, unfold_voices, |ui| self.voices.show(ui, &view.voices, settings, commands));
             card(ui, "Sound", false, None, |ui| panels::devices::show(ui, view, settings, commands));
             card(ui, "Settings", false, None, |ui| panels::settings::show(ui, settings, commands));
         });
@@ -233,6 +239,7 @@ impl eframe::App for AntiphonApp {
         if ctx.input(|input| input.key_pressed(Key::Escape)) && self.view.can_interrupt() {
             commands.push(Command::Interrupt);
         }
+        self.voices.take_dropped(&ctx, &mut commands);
         let bar = Frame::new().fill(theme::Palette::of(ui).ground);
         let margin = |top, bottom| Margin { left: 14, right: 14, top, bottom };
 

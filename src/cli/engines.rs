@@ -34,8 +34,9 @@ pub struct EngineArgs {
     /// The folder of a MiniCPM-o 2.6 checkpoint, for the omni engine
     #[arg(long, global = true, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// Speak in the voice of this recording (5 to 15 s of one speaker); omni only
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Speak in this voice: one that is kept (see `antiphon voices list`), or a recording (5 to 15 s of one speaker);
+    /// omni only
+    #[arg(long, global = true, value_name = "NAME|FILE")]
     pub voice: Option<PathBuf>,
     /// Where the omni engine computes: cpu, cuda, cuda:N or metal
     #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]

@@ -3,6 +3,7 @@
 //! No command is answered directly: its effect shows in the [events](super::event). A command that makes no sense in
 //! the present state (a second [`Command::Talk`], an [`Command::Interrupt`] in silence) is ignored by the session.
 
+use super::voices::VoiceCommand;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::mpsc::Sender;
@@ -54,6 +55,8 @@ pub enum Command {
     ImportModels,
     /// Stop fetching. What has arrived is kept, and continued by the next pull.
     CancelPull,
+    /// Something about the voices to speak in.
+    Voice(VoiceCommand),
     /// Load the engine, or load it again (another model was chosen, a file was repaired).
     ReloadEngine,
     /// The user has read the fault and asks to try again.

@@ -92,7 +92,7 @@ impl Worker<'_> {
             Job::Open(setup) => {
                 if let Some(engine) = &mut self.engine {
                     self.session = None;
-                    self.session = Some(engine.open(&setup)?);
+                    self.session = Some(engine.open(&fitting(setup, &engine.info()))?);
                 }
                 return Ok(());
             }
@@ -128,11 +128,16 @@ impl Worker<'_> {
         };
         let mut engine = loader(&mut progress)?;
         let info: EngineInfo = engine.info();
-        self.session = Some(engine.open(setup)?);
+        self.session = Some(engine.open(&fitting(setup.clone(), &info))?);
         self.engine = Some(engine);
         self.tell(EngineEvent::Ready(info));
         Ok(())
     }
+}
+
+/// An engine that cannot clone speaks in its own voice: the chosen one waits for an engine that can.
+fn fitting(setup: SessionSetup, info: &EngineInfo) -> SessionSetup {
+    if info.clones_voices { setup } else { SessionSetup { reference_voice: None, voice_state: None, ..setup } }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -1,14 +1,15 @@
-//! Errands of a session that take long and concern no turn: fetching models. They run on the background runtime, report
+//! Errands of a session that take long and concern no turn: fetching models, asking for files. They run on the background runtime, report
 //! through the event channel, and can be called off. Owned by the session thread.
 
 use super::command::Command;
 use super::event::{Event, EventSink, ModelState, ModelStatus, PullProgress, PullState, Severity};
 use super::inbox::Inbox;
+use super::voices::VoiceCommand;
 use crate::engine::CancelToken;
 use crate::time::Micros;
 use crate::weights::{Catalog, FileState, Model, Progress, PullOptions, Source, Store, WeightsError, pull};
 use std::path::PathBuf;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::time::Duration;
 
 /// A dialog that is gone sooner than this was never there (26 ms where neither portal nor zenity exists).
@@ -18,6 +19,7 @@ const NO_DIALOG: Duration = Duration::from_millis(150);
 pub struct Errands {
     runtime: tokio::runtime::Runtime,
     store: Store,
+    voices: Sender<VoiceCommand>,
     events: EventSink,
     inbox: SyncSender<Inbox>,
     cancel: CancelToken,
@@ -28,13 +30,18 @@ impl Errands {
     ///
     /// # Errors
     /// When the system has no threads left.
-    pub fn new(store: Store, events: EventSink, inbox: SyncSender<Inbox>) -> Result<Self, std::io::Error> {
+    pub fn new(
+        store: Store,
+        voices: Sender<VoiceCommand>,
+        events: EventSink,
+        inbox: SyncSender<Inbox>,
+    ) -> Result<Self, std::io::Error> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("background")
             .enable_all()
             .build()?;
-        Ok(Errands { runtime, store, events, inbox, cancel: CancelToken::default() })
+        Ok(Errands { runtime, store, voices, events, inbox, cancel: CancelToken::default() })
     }
 
     /// Tells which models there are and what is here of them.
@@ -61,6 +68,31 @@ impl Errands {
                 None if Micros::now().since(asked) < NO_DIALOG => {
                     let what = "this desktop has no file dialog".to_owned();
                     let remedy = "Use `antiphon models pull --from FOLDER` in a terminal.".to_owned();
+                    events.send(Event::Problem { what, remedy, severity: Severity::Warning });
+                }
+                None => {}
+            }
+        });
+    }
+
+    /// Something about voices, for the voices thread.
+    pub fn voice(&self, command: VoiceCommand) {
+        if command != VoiceCommand::Ask {
+            // That thread ends when this sender is dropped.
+            let _ = self.voices.send(command);
+            return;
+        }
+        let (events, voices) = (self.events.clone(), self.voices.clone());
+        let dialog = rfd::AsyncFileDialog::new()
+            .set_title("A recording of the voice")
+            .add_filter("Sound", &["wav", "flac", "mp3", "ogg", "oga", "aiff", "aif"]);
+        self.runtime.spawn(async move {
+            let asked = Micros::now();
+            match dialog.pick_file().await {
+                Some(file) => drop(voices.send(VoiceCommand::Check { file: file.path().to_owned() })),
+                None if Micros::now().since(asked) < NO_DIALOG => {
+                    let what = "this desktop has no file dialog".to_owned();
+                    let remedy = "Drop the file onto the window, or use `antiphon voices add FILE`.".to_owned();
                     events.send(Event::Problem { what, remedy, severity: Severity::Warning });
                 }
                 None => {}

@@ -1,6 +1,7 @@
 //! Everything the session thread is told, in one channel. Plain data, made on the threads around it.
 
 use super::command::Command;
+use super::voices::VoiceJob;
 use crate::audio::{AudioError, Card};
 use crate::engine::{EngineInfo, ReplyEnd};
 use crate::metrics::StageMark;
@@ -15,6 +16,8 @@ pub enum Inbox {
     Mouth(MouthEvent),
     /// The folder with models that the user chose.
     Folder(PathBuf),
+    /// What the voices thread has for the conversation.
+    Voice(VoiceJob),
     /// A card that was looked for in the background was opened, or was not.
     Card(Box<Result<Card, AudioError>>),
 }

@@ -19,15 +19,18 @@ pub mod history;
 mod inbox;
 mod mouth;
 mod orchestrator;
+mod preview;
 mod sink;
 mod turn_record;
 mod utterance;
+pub mod voices;
 
 pub use card_keeper::CardSource;
 pub use ear::EndOfTurnModel;
 pub use engine_thread::EngineLoader;
 
 use crate::engine::{CancelToken, SessionSetup};
+use crate::voice::VoiceLibrary;
 use crate::weights::Store;
 use command::{Command, CommandSink, Eagerness};
 use event::{Event, EventSource, Severity};
@@ -123,7 +126,8 @@ pub fn start(parts: Parts) -> Result<(Session, EventSource), SessionError> {
     if let Some(what) = parts.greeting {
         events.send(Event::Problem { what, remedy: String::new(), severity: Severity::Note });
     }
-    let errands = errands::Errands::new(parts.store, events, inbox_in.clone())?;
+    let voices = voices::start(VoiceLibrary::new(parts.store.home()), events.clone(), inbox_in.clone())?;
+    let errands = errands::Errands::new(parts.store, voices, events, inbox_in.clone())?;
     let opening =
         Opening { setup: parts.setup, loader: parts.engine, hands_free: parts.hands_free, volume: parts.volume };
     let card = parts.card;

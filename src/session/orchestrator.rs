@@ -4,6 +4,7 @@
 //! tick, for levels and device health) and never on the engine, the mouth or a device. Invariant: the user's sound is
 //! never dropped; what came shortly before an onset is kept, and a slow engine only makes its queue longer.
 
+mod voice;
 use super::card_keeper::{CardKeeper, CardSource, Look};
 use super::command::Command;
 use super::ear::EarJob;
@@ -13,9 +14,11 @@ use super::event::{Event, EventSink, Severity, TurnState};
 use super::history::History;
 use super::inbox::{EarEvent, EngineEvent, Inbox, MouthEvent};
 use super::mouth::{LiveEpoch, MouthJob};
+use super::preview::Preview;
 use super::sink::SessionSink;
 use super::turn_record::TurnRecord;
 use super::utterance::Utterance;
+use super::voices::VoiceEvent;
 use crate::engine::{CancelToken, EngineInfo, ReplyEnd, SessionSetup};
 use crate::metrics::{Stage, StageMark};
 use crate::time::Micros;
@@ -54,6 +57,7 @@ pub struct Orchestrator {
     wires: Wires,
     cards: CardKeeper,
     errands: Errands,
+    preview: Preview,
     turn: Turn,
     utterance: Utterance,
     record: Option<TurnRecord>,
@@ -82,6 +86,7 @@ impl Orchestrator {
             wires,
             cards,
             errands,
+            preview: Preview::default(),
             turn: Turn::default(),
             utterance: Utterance::default(),
             record: None,
@@ -130,6 +135,7 @@ impl Orchestrator {
             Inbox::Ear(event) => self.ear(event),
             Inbox::Engine(event) => self.engine(event),
             Inbox::Mouth(event) => self.mouth(event),
+            Inbox::Voice(job) => self.voice(job),
             Inbox::Folder(folder) => self.errands.pull_from(folder),
             Inbox::Card(opened) => match self.cards.opened(*opened, &self.wires) {
                 Ok(()) => self.step(Input::CardBack),
@@ -144,6 +150,7 @@ impl Orchestrator {
 
     fn command(&mut self, command: Command) {
         match command {
+            Command::Voice(command) => self.voice_command(command),
             Command::Talk => {
                 if matches!(self.turn.phase(), Phase::Thinking | Phase::Speaking | Phase::Ducked) {
                     self.step(Input::Interrupt);
@@ -196,7 +203,7 @@ impl Orchestrator {
         if self.muted {
             return;
         }
-        let listens = self.hands_free && self.engine.is_some() && !self.talking;
+        let listens = self.hands_free && self.engine.is_some() && !self.talking && !self.preview.is_on();
         match event {
             EarEvent::Frame { samples, end, speech } => {
                 self.utterance.hear(&samples, end, speech);
@@ -241,6 +248,7 @@ impl Orchestrator {
             }
             EngineEvent::Ready(info) => {
                 let (name, description) = (info.name.to_owned(), info.description.clone());
+                self.tell(Event::Voice(VoiceEvent::Engine { clones: info.clones_voices }));
                 self.engine = Some(info);
                 self.fault = None;
                 self.step(Input::Retry);
@@ -277,6 +285,9 @@ impl Orchestrator {
     }
 
     fn mouth(&mut self, event: MouthEvent) {
+        if self.preview.takes(&event, &self.wires) {
+            return;
+        }
         match event {
             MouthEvent::FirstAudio { epoch, at } => {
                 if epoch == self.turn.epoch()
@@ -370,6 +381,7 @@ impl Orchestrator {
     }
 
     fn begin_record(&mut self) {
+        self.preview.stop(&self.wires, &self.cards);
         self.turns += 1;
         self.record = Some(TurnRecord::new(self.turns, self.cards.counters()));
     }

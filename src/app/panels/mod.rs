@@ -8,6 +8,7 @@ pub mod meters;
 pub mod models;
 pub mod settings;
 pub mod talk_bar;
+pub mod voices;
 pub mod waterfall;
 
 use std::time::Duration;

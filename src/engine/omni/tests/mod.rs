@@ -3,6 +3,7 @@
 mod checkpoints;
 mod defects;
 mod seam;
+mod voices;
 
 use super::codes::{ChooseCodes, Moment};
 use super::compat::{CompatSpeech, Mouth, Pieces, Utterance};

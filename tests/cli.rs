@@ -7,12 +7,15 @@ use hound::{SampleFormat, WavSpec};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Exit codes, as documented.
 const DONE: i32 = 0;
 const BAD_INPUT: i32 = 2;
 const NO_MODEL: i32 = 3;
 const NO_DEVICE: i32 = 4;
+#[cfg(unix)]
+const INTERRUPTED: i32 = 130;
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -277,6 +280,44 @@ fn a_reader_that_has_gone_is_no_reason_to_panic() -> Result<()> {
         let err = String::from_utf8_lossy(&output.stderr);
         assert!(!err.contains("panicked"), "{args}: {err}");
     }
+    Ok(())
+}
+
+/// An answer that would take a minute is broken off as soon as its first words are on the way.
+#[test]
+#[cfg(unix)]
+fn an_interrupted_answer_leaves_nothing_behind() -> Result<()> {
+    let place = Place::new()?;
+    let script = place.at("script.json");
+    let sound = r#""sound": { "tone": { "hz": 330.0 } }, "seconds": 1.0"#;
+    std::fs::write(
+        &script,
+        format!(
+            r#"{{ "turns": [{{ "heard": "Tell me a long story", "steps": [
+            {{ "audio": {{ {sound}, "delay_ms": 0 }} }}, {{ "audio": {{ {sound}, "delay_ms": 60000 }} }} ] }}] }}"#
+        ),
+    )?;
+    let mut antiphon = place
+        .antiphon()
+        .args(["--engine", "scripted", "--script"])
+        .arg(&script)
+        .args(["-v", "converse", "--in"])
+        .arg(root("assets/question.wav"))
+        .arg("--out")
+        .arg(place.at("answer.wav"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(antiphon.try_wait()?, None, "it is still answering");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&antiphon), rustix::process::Signal::INT)?;
+    let asked = Instant::now();
+    let code = antiphon.wait()?.code();
+    println!("ended in {} ms", asked.elapsed().as_millis());
+    assert_eq!(code, Some(INTERRUPTED));
+    let left: Vec<_> = std::fs::read_dir(place.0.path())?.collect::<std::io::Result<Vec<_>>>()?;
+    let left: Vec<_> = left.iter().map(std::fs::DirEntry::file_name).filter(|name| name != "script.json").collect();
+    assert_eq!(left, Vec::<std::ffi::OsString>::new(), "files that nobody asked for");
     Ok(())
 }
 

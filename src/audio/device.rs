@@ -25,8 +25,9 @@ use std::time::Duration;
 const BUFFER_MS: u32 = 10;
 
 /// Buffer of a loudspeaker on PulseAudio. Measured at a load of 10 to 14 on two cores, as breaks in 5 s of a tone and median
-/// round trip: 10 ms 8 to 40 and 20 ms; 15 ms 0 to 8 and 25 ms; 20 ms none and 40 ms.
-const PULSE_OUTPUT_MS: u32 = 20;
+/// round trip: 10 ms 8 to 40 and 20 ms; 15 ms 0 to 8 and 25 ms; 20 ms none and 40 ms. Beside an engine and a window drawn
+/// without a graphics card, 20 ms still broke once in 5 s of speech.
+const PULSE_OUTPUT_MS: u32 = 30;
 
 /// Buffer of a microphone on PulseAudio. There it is a bound on what may wait, not a period: sound is handed over as it
 /// comes, and a smaller buffer only loses some of it when this computer is busy.

@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 /// How long opening or listing may take before the sound service is taken for dead.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(6);
 
+/// How much the threads that move sound are preferred (Linux' nice value, as PulseAudio gives its own threads).
+#[cfg(target_os = "linux")]
+const URGENCY: i32 = -11;
+
 /// How long the closing of a card is waited for before threads are left behind.
 const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
@@ -61,6 +65,7 @@ impl<E: Send + 'static> Opening<E> {
             Direction::Output => "antiphon-output",
         };
         spawn(name, move || {
+            go_first();
             match open() {
                 Ok((stream, end)) => {
                     if result_tx.send(Ok(end)).is_ok() {
@@ -86,6 +91,15 @@ impl<E: Send + 'static> Opening<E> {
             .unwrap_or_else(|_| Err(no_answer(&format!("opening the {}", self.direction))))?;
         streams.0.push(self.guard);
         Ok(end)
+    }
+}
+
+/// Lets this thread, and those that the host starts from it for its callbacks, go before all that computes. Most systems
+/// allow this only to some users; without it, sound still goes before the engine, which gives way by itself.
+fn go_first() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(URGENCY) {
+        tracing::debug!("sound is not preferred: {error}");
     }
 }
 

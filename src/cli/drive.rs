@@ -161,7 +161,7 @@ impl Drive {
     /// The next event within `wait`; failures of the session become failures of the command.
     fn next(&self, wait: Duration) -> Result<Option<Event>, Failure> {
         if interrupted() {
-            return Err(Failure::working("interrupted"));
+            return Err(Failure::interrupted());
         }
         match self.events.next_within(wait) {
             Ok(Event::State(TurnState::Faulted { why, .. })) => Err(Failure::working(why)),

@@ -26,7 +26,7 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Speak, and it answers in a voice, on your own machine.
@@ -53,7 +53,7 @@ const AFTER_HELP: &str = "Examples:
   antiphon say \"Good morning.\" --out morning.wav        read a text aloud
   antiphon doctor                                       what is here, what is missing, what to do about it
 
-Exit codes: 0 done, 1 failed while working, 2 wrong use or bad input, 3 a model is missing, 4 no sound device.";
+Exit codes: 0 done, 1 failed while working, 2 wrong use or bad input, 3 a model is missing, 4 no sound device, 130 interrupted.";
 
 /// The commands.
 #[derive(Subcommand, Debug)]
@@ -113,6 +113,11 @@ impl Failure {
     pub fn no_device(message: impl Display) -> Self {
         Failure::new(4, message)
     }
+
+    /// The user broke it off, before anything was written.
+    pub fn interrupted() -> Self {
+        Failure::new(INTERRUPTED_CODE, "interrupted: nothing was written")
+    }
 }
 
 impl Display for Failure {
@@ -138,11 +143,13 @@ pub fn print(text: &str) -> Outcome {
     }
 }
 
-/// The exit code of an interrupted command: as shells report it, or success for a window that was asked to close.
-static INTERRUPTED_CODE: AtomicI32 = AtomicI32::new(130);
+/// The exit code of an interrupted command, as shells report it.
+const INTERRUPTED_CODE: u8 = 130;
+/// Whether an interrupt is the usual way to end: a window that was asked to close has done its work.
+static INTERRUPT_IS_SUCCESS: AtomicBool = AtomicBool::new(false);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// How long an interrupted command may take to put its things away.
-const GRACE: Duration = Duration::from_millis(700);
+const GRACE: Duration = Duration::from_millis(400);
 
 /// Whether the user pressed Ctrl-C or the system asked the program to end.
 pub fn interrupted() -> bool {
@@ -160,7 +167,7 @@ pub fn on_interrupt(action: impl Fn() + Send + Sync + 'static) {
 
 /// For a door that an interrupt closes in good order.
 pub fn interrupts_are_success() {
-    INTERRUPTED_CODE.store(0, Ordering::Relaxed);
+    INTERRUPT_IS_SUCCESS.store(true, Ordering::Relaxed);
 }
 
 fn watch_for_interrupts() {
@@ -172,7 +179,7 @@ fn watch_for_interrupts() {
         std::thread::sleep(GRACE);
         // Whoever has not ended by now is waiting for something that does not come.
         #[expect(clippy::exit, reason = "the user asked for the end, and files are written under temporary names")]
-        std::process::exit(INTERRUPTED_CODE.load(Ordering::Relaxed));
+        std::process::exit(if INTERRUPT_IS_SUCCESS.load(Ordering::Relaxed) { 0 } else { INTERRUPTED_CODE.into() });
     });
     if let Err(error) = watched {
         tracing::warn!("Ctrl-C will not be handled gracefully: {error}");

@@ -69,7 +69,7 @@ pub fn run(args: &SayArgs, choice: &EngineChoice, setup: &SessionSetup) -> Outco
     let sink: Arc<dyn ResponseSink> = collector.clone();
     engine.read_aloud(&text, setup, &sink, &cancel).map_err(Failure::working)?;
     if cancel.is_cancelled() {
-        return Err(Failure::working("interrupted: nothing was written"));
+        return Err(Failure::interrupted());
     }
     let guard = collector.joined.lock().unwrap_or_else(PoisonError::into_inner);
     file::write_wav(&args.out, info.output_rate, &[&guard.1]).map_err(Failure::working)

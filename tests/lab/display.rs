@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use x11rb::protocol::xproto::{ClientMessageEvent, ConnectionExt, EventMask};
 
 /// The display.
 pub struct Display {
@@ -90,6 +91,18 @@ impl Display {
     /// Presses a key (`Return`, `ctrl+l`) in a window.
     pub fn key(&self, window: &Window, key: &str) -> Result<()> {
         self.xdotool(["windowfocus", "--sync", &window.0, "key", key]).map(drop)
+    }
+
+    /// Asks a window to close, as a window manager does for the button in its corner.
+    pub fn close(&self, window: &Window) -> Result<()> {
+        let name = self.name.to_str().context("a display's name is plain text")?;
+        let (server, _) = x11rb::connect(Some(name))?;
+        let atom = |name: &[u8]| anyhow::Ok(server.intern_atom(false, name)?.reply()?.atom);
+        let (protocols, delete) = (atom(b"WM_PROTOCOLS")?, atom(b"WM_DELETE_WINDOW")?);
+        let id = window.0.parse()?;
+        let event = ClientMessageEvent::new(32, id, protocols, [delete, x11rb::CURRENT_TIME, 0, 0, 0]);
+        server.send_event(false, id, EventMask::NO_EVENT, event)?.check()?;
+        Ok(())
     }
 
     fn xdotool<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Result<String> {

@@ -170,6 +170,9 @@ impl Chat {
                 turn.open = false;
                 piece.push_str(&self.stream.finish());
             }
+            if turn.text == 0 {
+                piece = without_stray_marks(&piece).to_owned();
+            }
             if !piece.is_empty() {
                 turn.text += piece.len();
                 let end = turn.text;
@@ -316,9 +319,29 @@ impl Chat {
     }
 }
 
+/// The beginning of an answer without marks that end something: a small model that is given half a sentence sometimes
+/// puts the full stop first.
+fn without_stray_marks(piece: &str) -> &str {
+    piece.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '.' | ',' | ';' | ':' | '!' | '?' | '…'))
+}
+
 impl Turn {
     /// Tokens, with some allowance for the heads and ends of its two messages.
     fn length(&self) -> usize {
         self.user.len() + self.answer.len() + 12
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_stray_marks;
+
+    #[test]
+    fn an_answer_begins_with_its_first_word() {
+        for (written, kept) in
+            [(". Sure, go on.", "Sure, go on."), ("...", ""), ("-5 degrees", "-5 degrees"), ("\"Yes.\"", "\"Yes.\"")]
+        {
+            assert_eq!(without_stray_marks(written), kept, "{written:?}");
+        }
     }
 }

@@ -49,7 +49,8 @@ check: lint doc ## what a change needs before it is committed; no models: format
 lint: lintsetup ## format, lints, shell scripts
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked --all-targets -- -D warnings
-	@shellcheck scripts/*.sh .ci/run
+	@scripts/cuda.sh check
+	@shellcheck scripts/*.sh scripts/cuda/*.sh .ci/run
 
 .PHONY: lintsetup
 lintsetup:
@@ -59,6 +60,22 @@ lintsetup:
 .PHONY: doc
 doc: ## build the documentation, warnings denied
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+MINUTES ?= 30
+
+.PHONY: soak
+soak: testsetup ## a long scripted dialogue with a real sound service: memory and xruns (MINUTES=30)
+	@SOAK_MINUTES=$(MINUTES) $(CARGO) test --locked --test soak
+
+.PHONY: cuda
+cuda: ## build the program for NVIDIA GPUs; needs neither a GPU nor CUDA (20 min of one core, once)
+	@scripts/toolchain.sh
+	@scripts/cuda.sh build
+
+.PHONY: gpucheck
+gpucheck: ## on a GPU machine: check and time the omni engine at full size with random weights (10 min)
+	@scripts/toolchain.sh
+	@scripts/gpu-check.sh
 
 .PHONY: screenshot
 screenshot: testsetup testbuild ## ask the real window a question aloud, and picture it in docs/screenshot.png

@@ -34,6 +34,10 @@ pub struct Settings {
     pub llm: Option<String>,
     /// Whether turns are found by listening all the time, rather than by the talk button.
     pub hands_free: bool,
+    /// Whether the microphone is off while an answer sounds (in hands-free).
+    pub half_duplex: bool,
+    /// Whether answers are heard through headphones: there is no echo to cancel then.
+    pub headphones: bool,
     pub eagerness: Eagerness,
     /// Linear factor of the answers' loudness, 0 to 1.
     pub volume: f32,
@@ -52,6 +56,41 @@ pub struct Settings {
     pub system_prompt: String,
     /// The language spoken, as an ISO 639-1 code.
     pub language: String,
+    /// How the omni engine is loaded: the flags of the same names.
+    #[serde(skip_serializing_if = "OmniSettings::is_default")]
+    pub omni: OmniSettings,
+}
+
+/// The omni engine's part, each as on the command line; absent: that flag's default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OmniSettings {
+    /// The checkpoint's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+    /// A GGUF file of its language model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llm: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantize: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantize_speech: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_chunk: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repetition_window: Option<usize>,
+    pub role_play: bool,
+    pub compat: bool,
+}
+
+impl OmniSettings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for Settings {
@@ -60,6 +99,8 @@ impl Default for Settings {
             engine: "cascade".into(),
             llm: None,
             hands_free: true,
+            half_duplex: false,
+            headphones: false,
             eagerness: Eagerness::default(),
             volume: 1.0,
             input_device: None,
@@ -69,6 +110,7 @@ impl Default for Settings {
             voice: None,
             system_prompt: String::new(),
             language: "en".into(),
+            omni: OmniSettings::default(),
         }
     }
 }
@@ -196,6 +238,8 @@ mod tests {
             engine: "omni".into(),
             llm: Some("small".into()),
             hands_free: false,
+            half_duplex: true,
+            headphones: true,
             eagerness: Eagerness::Patient,
             volume: 0.25,
             input_device: Some("alsa:mic \"1\"".into()),
@@ -205,6 +249,7 @@ mod tests {
             voice: Some("0123456789abcdef".into()),
             system_prompt: "You are kind.\n你好".into(),
             language: "zh".into(),
+            omni: OmniSettings { model: Some("/models/o".into()), text_chunk: Some(8), ..OmniSettings::default() },
         };
         Settings::default().save(&path).unwrap();
         settings.save(&path).unwrap();

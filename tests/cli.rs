@@ -360,3 +360,65 @@ fn the_question_is_understood_and_answered() -> Result<()> {
     }
     audible(&place.at("answer.wav"))
 }
+
+/// The omni engine, from a checkpoint of random numbers to a spoken answer.
+#[test]
+fn a_random_checkpoint_answers_and_every_stage_is_told() -> Result<()> {
+    let place = Place::new()?;
+    let model = place.at("tiny");
+    let made = run(place.antiphon().args(["dev", "random-checkpoint", "--size", "tiny", "--out"]).arg(&model))?;
+    assert_eq!(made.code, Some(DONE), "{made:?}");
+    assert!(made.out.contains("tiny") && made.out.contains("MB"), "{made:?}");
+    assert!(!place.at("tiny.partial").exists());
+    run(place.antiphon().args(["dev", "random-checkpoint", "--out"]).arg(&model))?.failed(1, &["not an empty folder"]);
+
+    let ran = run(place
+        .antiphon()
+        .env("RUST_LOG", "antiphon=info")
+        .args(["converse", "--engine", "omni", "--quantize", "q4_k", "--text-chunk", "8", "--seed", "4", "--json"])
+        .arg("--model")
+        .arg(&model)
+        .arg("--voice")
+        .arg(root("tests/fixtures/speech/pause.wav"))
+        .arg("--in")
+        .arg(root("assets/question.wav"))
+        .arg("--out")
+        .arg(place.at("answer.wav")))?;
+    assert_eq!(ran.code, Some(DONE), "{ran:?}");
+    assert!(ran.err.contains("the model needs") && ran.err.contains("free"), "the memory is told: {ran:?}");
+    let dialogue: serde_json::Value = serde_json::from_str(&ran.out)?;
+    assert_eq!(dialogue["engine"], "omni", "{dialogue}");
+    let turn = &dialogue["turns"][0];
+    // The model answers sound without writing the question down: there are no words of it, but its length.
+    assert_eq!(turn["heard"], "", "{turn}");
+    let seconds = turn["question_seconds"].as_f64().context("no length of the question")?;
+    assert!((0.5..5.0).contains(&seconds), "{seconds} s");
+    assert!(turn["answer"].as_str().is_some_and(|answer| !answer.is_empty()), "{turn}");
+    let stages: Vec<_> =
+        turn["stages"].as_array().into_iter().flatten().filter_map(|row| row["stage"].as_str()).collect();
+    for stage in ["audio_encode", "llm_prefill", "llm_decode", "tts_prefill", "tts_decode", "vocoder", "seam"] {
+        assert!(stages.contains(&stage), "'{stage}' is not in {stages:?}");
+    }
+    audible(&place.at("answer.wav"))
+}
+
+#[test]
+fn what_the_omni_engine_cannot_be_told_is_named() -> Result<()> {
+    let place = Place::new()?;
+    let tiny = root("tests/fixtures/omni-tiny");
+    let refused = |args: &[&str], words: &[&str]| -> Result<()> {
+        let mut command = place.antiphon();
+        command.args(["say", "Hello.", "--engine", "omni", "--model"]).arg(&tiny).args(args);
+        let ran = run(command.arg("--out").arg(place.at("answer.wav")))?;
+        assert_eq!(ran.code, Some(BAD_INPUT), "{ran:?}");
+        for word in words {
+            assert!(ran.err.contains(word), "'{word}' is not in: {ran:?}");
+        }
+        Ok(())
+    };
+    refused(&["--text-chunk", "5"], &["text chunk", "7, 8, 9, 10"])?;
+    refused(&["--language", "fr"], &["en, zh"])?;
+    refused(&["--quantize-speech", "q2"], &["q8_0, q4_k"])?;
+    refused(&["--llm", "none.gguf"], &["none.gguf", "GGUF"])?;
+    Ok(())
+}

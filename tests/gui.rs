@@ -270,7 +270,7 @@ fn missing_models_are_fetched_with_one_press() {
     assert_eq!(bars.collect::<Vec<_>>(), [25.0, 25.0], "in the middle and in the panel");
     window.harness.get_all_by_label(models::CANCEL).next().unwrap().click();
     window.harness.run();
-    assert_eq!(window.commands(), [Command::CancelPull]);
+    assert_eq!(window.commands(), [Command::CancelPull { model: "b".into() }]);
     window.tell([pull(PullState::Failed { why: "no space".into(), remedy: "Free 80 MB.".into() })]);
     assert!(window.has("Model b: no space") && window.has("Free 80 MB."));
     window.press("Get Model b");

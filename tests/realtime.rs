@@ -1,21 +1,30 @@
-//! Proof that the audio callbacks neither allocate nor panic: a million buffers of random sizes under an allocator that
-//! counts every allocation made where none is allowed. The same code runs under a real sound card.
+//! Proof that the audio callbacks neither allocate, nor wait, nor panic: a million buffers of random sizes each, under an
+//! allocator that counts every allocation made where none is allowed, and under the kernel's count of how often a thread
+//! gave up its core of its own accord, which a lock that is held, a sleep or a blocking system call makes it do. With
+//! flushes, ducking and changes of the device in between. The same code runs under a real sound card.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use antiphon::audio::Joiner;
 use antiphon::audio::capture::CaptureCallback;
 use antiphon::audio::playback::PlaybackCallback;
+use antiphon::audio::{CaptureEnd, PlaybackEnd, Tap};
 use antiphon::dsp::resample::Resampler;
 use antiphon::time::Micros;
 use assert_no_alloc::{AllocDisabler, assert_no_alloc, violation_count};
 use cpal::I24;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[global_allocator]
 static ALLOCATOR: AllocDisabler = AllocDisabler;
 
 const BUFFERS: u64 = 1_000_000;
 const LARGEST: usize = 4096;
+const CHANNELS: [usize; 6] = [1, 1, 2, 2, 3, 6];
+const RATES: [u32; 6] = [8_000, 16_000, 22_050, 44_100, 48_000, 96_000];
+/// A device is changed for another one after so many buffers, on average.
+const DEVICE_LASTS: u32 = 20_000;
 
 /// A device buffer of every format, made once.
 struct Buffers {
@@ -29,13 +38,14 @@ struct Buffers {
 
 impl Buffers {
     fn new() -> Self {
+        let most = LARGEST * 6;
         Self {
-            f32: vec![0.1; LARGEST],
-            i16: vec![99; LARGEST],
-            u16: vec![40_000; LARGEST],
-            i24: vec![I24::new_unchecked(4000); LARGEST],
-            i32: vec![1 << 20; LARGEST],
-            u8: vec![130; LARGEST],
+            f32: vec![0.1; most],
+            i16: vec![99; most],
+            u16: vec![40_000; most],
+            i24: vec![I24::new_unchecked(4000); most],
+            i32: vec![1 << 20; most],
+            u8: vec![130; most],
         }
     }
 }
@@ -46,37 +56,39 @@ fn random_size(rng: &mut SmallRng) -> usize {
     rng.random_range(1..=limit)
 }
 
-#[test]
-fn a_million_output_buffers() {
-    let mut rng = SmallRng::seed_from_u64(1);
-    let (mut callback, mut end) = PlaybackCallback::new(48_000, "test");
-    let control = end.control.clone();
-    let mut buffers = Buffers::new();
-    let mut tap = end.tap.take().expect("a new end has a tap");
-    let mut tapped = Vec::with_capacity(200_000);
-    let source: Vec<f32> = (0..20_000).map(|i| (i as f32 * 0.05).sin() * 1.2).collect();
-    let (mut frames, mut beyond, mut now) = (0u64, false, Micros(1_000_000));
-    for i in 0..BUFFERS {
-        match rng.random_range(0..40) {
-            0 => control.flush(),
-            1 => control.set_duck(rng.random()),
-            2 => control.set_volume(rng.random_range(-0.5..1.5)),
-            3 => control.set_expecting(rng.random()),
-            4 => {
-                tapped.clear();
-                tap.read(&mut tapped);
-                beyond |= tapped.iter().any(|s| !(-1.0..=1.0).contains(s));
-            }
-            // The mouth as the session drives it: nothing new while a flush is pending.
-            _ if !control.flush_pending() && end.queued() < 60_000 => {
-                let n = random_size(&mut rng);
-                end.push(&source[..n]);
-            }
-            _ => {}
-        }
-        let n = random_size(&mut rng);
-        let channels = [1, 1, 2, 2, 3, 6][rng.random_range(0..6)];
-        let format = rng.random_range(0..6);
+/// How often this thread has waited for something so far.
+#[cfg(target_os = "linux")]
+fn waits() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+    line.split_whitespace().last().unwrap().parse().unwrap()
+}
+
+/// Elsewhere nobody counts.
+#[cfg(not(target_os = "linux"))]
+fn waits() -> u64 {
+    0
+}
+
+/// A loudspeaker as the house uses it.
+struct Loudspeaker {
+    callback: PlaybackCallback,
+    end: PlaybackEnd,
+    tap: Tap,
+    frames: u64,
+    beats: u64,
+    now: Micros,
+}
+
+impl Loudspeaker {
+    fn new(rate: u32, now: Micros) -> Self {
+        let (callback, mut end) = PlaybackCallback::new(rate, "test");
+        let tap = end.tap.take().unwrap();
+        Self { callback, end, tap, frames: 0, beats: 0, now }
+    }
+
+    fn run(&mut self, buffers: &mut Buffers, format: usize, frames: usize, channels: usize) {
+        let (n, callback, now) = (frames * channels, &mut self.callback, self.now);
         assert_no_alloc(|| match format {
             0 => callback.process(&mut buffers.f32[..n], channels, now),
             1 => callback.process(&mut buffers.i16[..n], channels, now),
@@ -85,39 +97,99 @@ fn a_million_output_buffers() {
             4 => callback.process(&mut buffers.i32[..n], channels, now),
             _ => callback.process(&mut buffers.u8[..n], channels, now),
         });
-        frames += n.div_ceil(channels) as u64;
-        now = now + Micros::of_samples(n as u64, 48_000);
-        assert_eq!(control.pulse.beats(), i + 1);
+        self.frames += frames as u64;
+        self.beats += 1;
+        self.now = self.now + Micros::of_samples(frames as u64, self.end.rate);
     }
-    assert_eq!(violation_count(), 0, "the output callback allocated");
-    assert!(!beyond, "a sample beyond full scale");
-    // It did what it was asked: every sample that went in was played, discarded, or still waits.
-    let pushed = end.next_frame() + control.discarded_frames();
-    assert_eq!(pushed, control.played_frames() + control.discarded_frames() + control.queued());
-    assert_eq!(control.device_frames().map(|(n, _)| n), Some(frames));
-    assert!(
-        control.discarded_frames() > 1_000_000 && control.starved_events() > 1000 && control.starved_samples() > 1000
-    );
-    assert!(control.played_frames() > frames / 4, "{} of {frames}", control.played_frames());
-    assert!(control.time_of_frame(control.played_frames() - 1).is_some());
+
+    /// It did what it was asked: every sample that went in was played, discarded, or still waits.
+    fn check(&self) {
+        let control = &self.end.control;
+        assert_eq!(control.pulse.beats(), self.beats);
+        assert_eq!(self.end.next_frame(), control.played_frames() + control.queued());
+        assert_eq!(control.device_frames().map_or(0, |(n, _)| n), self.frames);
+        if let Some(last) = control.played_frames().checked_sub(1) {
+            assert!(control.time_of_frame(last).is_some());
+        }
+    }
 }
 
 #[test]
-fn a_million_input_buffers() {
-    let mut rng = SmallRng::seed_from_u64(2);
-    let (mut callback, mut end) = CaptureCallback::new(48_000, "test");
-    let buffers = Buffers::new();
-    let mut heard = Vec::with_capacity(500_000);
-    let (mut frames, mut read, mut now) = (0u64, 0u64, Micros(1_000_000));
+fn a_million_output_buffers() {
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut buffers = Buffers::new();
+    let mut device = Loudspeaker::new(48_000, Micros(1_000_000));
+    let mut tapped = Vec::with_capacity(500_000);
+    let source: Vec<f32> = (0..20_000).map(|i| (i as f32 * 0.05).sin() * 1.2).collect();
+    let (mut beyond, mut devices) = (false, 1);
+    let (mut frames, mut played, mut discarded, mut starved) = (0, 0, 0, 0);
+    let mut add = |device: &Loudspeaker| {
+        device.check();
+        let control = &device.end.control;
+        frames += device.frames;
+        played += control.played_frames();
+        discarded += control.discarded_frames();
+        starved += control.starved_events();
+    };
+    let (mut waited, mut before) = (0, waits());
     for _ in 0..BUFFERS {
-        // Now and then the ear is so late that the ring overflows.
-        if rng.random_range(0..400) == 0 {
-            heard.clear();
-            read += end.read(&mut heard) as u64;
+        if rng.random_range(0..DEVICE_LASTS) == 0 {
+            // What an unplugged device leaves behind is thrown away whole, whatever it was at: fading, ducked, starving.
+            let rate = RATES[rng.random_range(0..RATES.len())];
+            waited += waits() - before;
+            add(&device);
+            device = Loudspeaker::new(rate, device.now);
+            devices += 1;
+            before = waits();
         }
-        let n = random_size(&mut rng);
-        let channels = [1, 1, 2, 2, 3, 6][rng.random_range(0..6)];
-        let format = rng.random_range(0..6);
+        let control = &device.end.control;
+        match rng.random_range(0..40) {
+            0 => control.flush(),
+            1 => control.set_duck(rng.random()),
+            2 => control.set_volume(rng.random_range(-0.5..1.5)),
+            3 => control.set_expecting(rng.random()),
+            4 => {
+                tapped.clear();
+                device.tap.read(&mut tapped);
+                beyond |= tapped.iter().any(|s| !(-1.0..=1.0).contains(s));
+            }
+            // The mouth as the session drives it: nothing new while a flush is pending.
+            _ if !control.flush_pending() && device.end.queued() < 60_000 => {
+                let n = random_size(&mut rng);
+                device.end.push(&source[..n]);
+            }
+            _ => {}
+        }
+        let (n, channels) = (random_size(&mut rng), CHANNELS[rng.random_range(0..CHANNELS.len())]);
+        device.run(&mut buffers, rng.random_range(0..6), n, channels);
+    }
+    waited += waits() - before;
+    add(&device);
+    assert_eq!(violation_count(), 0, "the output callback allocated");
+    assert_eq!(waited, 0, "the output callback waited");
+    assert!(!beyond, "a sample beyond full scale");
+    assert!(devices > 20, "{devices} devices");
+    assert!(discarded > 1_000_000 && starved > 1000, "{discarded} discarded, starved {starved} times");
+    assert!(played > frames / 4, "{played} of {frames}");
+}
+
+/// A microphone as the house uses it.
+struct Microphone {
+    callback: CaptureCallback,
+    end: CaptureEnd,
+    frames: u64,
+    read: u64,
+    now: Micros,
+}
+
+impl Microphone {
+    fn new(rate: u32, now: Micros) -> Self {
+        let (callback, end) = CaptureCallback::new(rate, "test");
+        Self { callback, end, frames: 0, read: 0, now }
+    }
+
+    fn run(&mut self, buffers: &Buffers, format: usize, frames: usize, channels: usize) {
+        let (n, callback, now) = (frames * channels, &mut self.callback, self.now);
         assert_no_alloc(|| match format {
             0 => callback.process(&buffers.f32[..n], channels, now),
             1 => callback.process(&buffers.i16[..n], channels, now),
@@ -126,13 +198,98 @@ fn a_million_input_buffers() {
             4 => callback.process(&buffers.i32[..n], channels, now),
             _ => callback.process(&buffers.u8[..n], channels, now),
         });
-        frames += n.div_ceil(channels) as u64;
-        now = now + Micros::of_samples(n as u64, 48_000);
+        self.frames += frames as u64;
+        self.now = self.now + Micros::of_samples(frames as u64, self.end.rate);
     }
+
+    /// Every sample was captured or lost, and what was captured was read or waits. Returns what was lost.
+    fn check(&self) -> u64 {
+        let shared = &self.end.shared;
+        assert_eq!(shared.captured() + shared.lost(), self.frames);
+        assert_eq!(self.read + shared.queued(), shared.captured());
+        shared.lost()
+    }
+}
+
+#[test]
+fn a_million_input_buffers() {
+    let mut rng = SmallRng::seed_from_u64(2);
+    let buffers = Buffers::new();
+    let mut device = Microphone::new(48_000, Micros(1_000_000));
+    let mut heard = Vec::with_capacity(1_000_000);
+    let (mut devices, mut lost) = (1, 0);
+    let (mut waited, mut before) = (0, waits());
+    for _ in 0..BUFFERS {
+        if rng.random_range(0..DEVICE_LASTS) == 0 {
+            let rate = RATES[rng.random_range(0..RATES.len())];
+            waited += waits() - before;
+            lost += device.check();
+            device = Microphone::new(rate, device.now);
+            devices += 1;
+            before = waits();
+        }
+        // Now and then the ear is so late that the ring overflows.
+        if rng.random_range(0..400) == 0 {
+            heard.clear();
+            device.read += device.end.read(&mut heard) as u64;
+        }
+        let (n, channels) = (random_size(&mut rng), CHANNELS[rng.random_range(0..CHANNELS.len())]);
+        device.run(&buffers, rng.random_range(0..6), n, channels);
+    }
+    waited += waits() - before;
+    lost += device.check();
     assert_eq!(violation_count(), 0, "the input callback allocated");
-    assert!(end.shared.lost() > 0, "the overflow was never tried");
-    assert_eq!(end.shared.captured() + end.shared.lost(), frames);
-    assert_eq!(read + end.shared.queued(), end.shared.captured());
+    assert_eq!(waited, 0, "the input callback waited");
+    assert!(lost > 0, "the overflow was never tried");
+    assert!(devices > 20, "{devices} devices");
+}
+
+/// Everything that other threads do with a card, they do all the time: a lock anywhere between would be met.
+#[test]
+fn no_callback_waits_for_another_thread() {
+    let mut rng = SmallRng::seed_from_u64(4);
+    let mut buffers = Buffers::new();
+    let Loudspeaker { mut callback, mut end, mut tap, .. } = Loudspeaker::new(48_000, Micros(0));
+    let (mut capture, mut microphone) = CaptureCallback::new(48_000, "test");
+    let (control, shared) = (end.control.clone(), microphone.shared.clone());
+    let over = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let (source, mut heard) = (vec![0.3f32; 4096], Vec::new());
+            while !over.load(Ordering::Relaxed) {
+                end.push(&source);
+                heard.clear();
+                tap.read(&mut heard);
+                microphone.read(&mut heard);
+                std::hint::black_box((end.next_frame(), microphone.time_of_newest_read(), heard.len()));
+            }
+        });
+        scope.spawn(move || {
+            let mut i = 0u64;
+            while !over.load(Ordering::Relaxed) {
+                i += 1;
+                control.set_duck(i.is_multiple_of(2));
+                control.set_volume(i as f32 % 1.0);
+                control.set_expecting(i.is_multiple_of(3));
+                if i.is_multiple_of(64) {
+                    control.flush();
+                }
+                std::hint::black_box((control.time_of_frame(control.played_frames()), control.device_frames()));
+                std::hint::black_box((control.meter.take(), shared.newest(), shared.meter.take(), shared.queued()));
+            }
+        });
+        let before = waits();
+        for i in 0..100_000u64 {
+            let n = random_size(&mut rng);
+            assert_no_alloc(|| {
+                callback.process(&mut buffers.f32[..n], 1, Micros(i * 1000));
+                capture.process(&buffers.i16[..n], 1, Micros(i * 1000));
+            });
+        }
+        let waited = waits() - before;
+        over.store(true, Ordering::Relaxed);
+        assert_eq!((violation_count(), waited), (0, 0));
+    });
 }
 
 /// The ear and the mouth are not callbacks, but what they do for every block must not grow either.
@@ -163,4 +320,22 @@ fn an_allocation_is_noticed() {
     let before = violation_count();
     let kept = assert_no_alloc(|| Vec::<u8>::with_capacity(64));
     assert!(violation_count() > before, "{}", kept.capacity());
+}
+
+/// Likewise.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_wait_is_noticed() {
+    let lock = &std::sync::Mutex::new(());
+    let held = lock.lock().unwrap();
+    std::thread::scope(|scope| {
+        let waited = scope.spawn(move || {
+            let before = waits();
+            drop(lock.lock().unwrap());
+            waits() - before
+        });
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(held);
+        assert!(waited.join().unwrap() > 0);
+    });
 }

@@ -4,116 +4,68 @@
 
 mod common;
 
-use antiphon::audio::{StereoRecording, VirtualCard, VirtualCardHandle};
+use antiphon::audio::{Room, StereoRecording, VirtualCard, VirtualCardHandle};
 use antiphon::dsp::resample::convert;
-use antiphon::engine::scripted::{Audio, Record, Recorded, Script, ScriptedEngine, Sound, Step, Turn};
-use antiphon::engine::{Engine, EngineError, ReplyEnd, SessionSetup};
-use antiphon::metrics::TurnReport;
-use antiphon::session::command::{Command, CommandSink, Eagerness};
-use antiphon::session::event::{Event, EventSource, TurnState};
-use antiphon::session::{self, CardSource, Parts, Session};
-use antiphon::weights::Store;
+use antiphon::engine::ReplyEnd;
+use antiphon::engine::scripted::{Audio, Recorded, Script, Sound, Step, Turn};
+use antiphon::session::CardSource;
+use antiphon::session::command::Command;
+use antiphon::session::event::{Event, TurnState};
+use common::rig::{RATE, Rig, script, text, tone, words};
 use common::sound::speech;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
-const RATE: u32 = 48_000;
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// A session with a scripted engine, and everything it told.
-struct Rig {
-    session: Session,
-    commands: CommandSink,
-    events: EventSource,
+/// A session on a virtual card.
+struct Talk {
+    rig: Rig,
     card: VirtualCardHandle,
-    record: Record,
-    seen: Vec<Event>,
 }
 
-impl Rig {
-    fn start(script: Script) -> Rig {
-        let engine = ScriptedEngine::new(script.clone());
-        let record = engine.record();
-        // The first load takes the engine whose record we hold; a reload after a fault plays the script anew.
-        let first = Arc::new(Mutex::new(Some(engine)));
-        let loader = move |_: &mut dyn FnMut(&str, f32)| -> Result<Box<dyn Engine>, EngineError> {
-            let engine = first.lock().unwrap().take().unwrap_or_else(|| ScriptedEngine::new(script.clone()));
-            Ok(Box::new(engine))
-        };
-        let (card, handle) = VirtualCard::start(RATE).unwrap();
-        let home = tempfile::tempdir().unwrap();
-        let parts = Parts {
-            card: CardSource::Open(Box::new(card)),
-            engine: Box::new(loader),
-            setup: SessionSetup::default(),
-            end_of_turn: Box::new(|| None),
-            hands_free: true,
-            eagerness: Eagerness::Eager,
-            volume: 1.0,
-            store: Store::open(Some(home.path().into())).unwrap(),
-            greeting: None,
-        };
-        let (session, events) = session::start(parts).unwrap();
-        let commands = session.commands();
-        let mut rig = Rig { session, commands, events, card: handle, record, seen: Vec::new() };
-        rig.until("ready", |e| matches!(e, Event::EngineReady { .. }));
-        rig
+impl Talk {
+    fn start(script: Script) -> Talk {
+        let (rig, card) = Rig::start(script);
+        Talk { rig, card }
     }
 
-    /// Waits for an event.
-    fn until(&mut self, what: &str, mut is_it: impl FnMut(&Event) -> bool) {
-        let began = Instant::now();
-        loop {
-            assert!(began.elapsed() < LIMIT, "waited too long for {what}; seen: {:#?}", self.seen);
-            if let Ok(event) = self.events.next_within(Duration::from_millis(50)) {
-                let found = is_it(&event);
-                self.seen.push(event);
-                if found {
-                    return;
-                }
+    fn start_in(room: Room, script: Script) -> Talk {
+        let (card, handle) = VirtualCard::start_in(room, RATE).unwrap();
+        Talk { rig: Rig::on(CardSource::Open(Box::new(card)), script), card: handle }
+    }
+
+    /// The number of the next turn in which something was heard.
+    fn next_heard(&mut self) -> u64 {
+        let mut heard = 0;
+        self.until("what was heard", |e| {
+            if let Event::Heard { turn, .. } = e {
+                heard = *turn;
             }
-        }
-    }
-
-    fn until_state(&mut self, state: TurnState) {
-        self.until(&format!("{state:?}"), |e| *e == Event::State(state.clone()));
-    }
-
-    fn until_ended(&mut self) -> TurnReport {
-        let mut ended = None;
-        self.until("the end of the turn", |e| {
-            if let Event::TurnEnded { report, .. } = e {
-                ended = Some((**report).clone());
-            }
-            ended.is_some()
+            heard > 0
         });
-        ended.unwrap()
+        heard
     }
 
     fn say(&self, name: &str) {
-        let mut samples = vec![0.0; RATE as usize / 2];
-        samples.extend(convert(&speech(name), 16_000, RATE).unwrap());
-        self.card.say(samples);
+        self.card.say(words(name, RATE));
     }
 
     fn stop(self) -> (StereoRecording, Vec<Recorded>) {
-        self.session.stop();
-        (self.card.stop(), self.record.all())
+        let asked = self.rig.stop();
+        (self.card.stop(), asked)
     }
 }
 
-fn tone(seconds: f32, delay_ms: u64) -> Step {
-    let sound = Sound::Tone { hz: 440.0 };
-    Step::Audio(Audio { sound, seconds, delay_ms, overlap_ms: 0, text_end: None, fault: None })
+impl Deref for Talk {
+    type Target = Rig;
+    fn deref(&self) -> &Rig {
+        &self.rig
+    }
 }
 
-fn text(text: &str) -> Step {
-    Step::Text { text: text.into(), delay_ms: 0 }
-}
-
-fn script(steps: Vec<Step>) -> Script {
-    let turn = Turn { heard: "What is it?".into(), delay_ms: 100, steps };
-    Script { repeat: true, turns: vec![turn], ..Script::default() }
+impl DerefMut for Talk {
+    fn deref_mut(&mut self) -> &mut Rig {
+        &mut self.rig
+    }
 }
 
 /// Where a side sounds, in seconds: from the first to the last sample above -50 dBFS.
@@ -125,7 +77,7 @@ fn sounding(side: &[f32]) -> Option<(f64, f64)> {
 
 #[test]
 fn a_spoken_question_is_answered_once_and_to_the_end() {
-    let mut rig = Rig::start(script(vec![text("It is "), tone(0.5, 50), text("a tone."), tone(0.7, 50)]));
+    let mut rig = Talk::start(script(vec![text("It is "), tone(0.5, 50), text("a tone."), tone(0.7, 50)]));
     rig.say("sky");
     let report = rig.until_ended();
     assert_eq!((report.heard.as_str(), report.answer.as_str()), ("What is it?", "It is a tone."));
@@ -151,7 +103,7 @@ fn a_spoken_question_is_answered_once_and_to_the_end() {
 
 #[test]
 fn what_the_engine_hears_is_the_whole_question_with_its_beginning() {
-    let mut rig = Rig::start(script(vec![text("Yes."), tone(0.3, 0)]));
+    let mut rig = Talk::start(script(vec![text("Yes."), tone(0.3, 0)]));
     rig.say("capital");
     rig.until_ended();
     let (recording, _) = (rig.record.samples_heard(), ());
@@ -169,7 +121,7 @@ fn an_interruption_stops_the_sound_and_the_engine_keeps_what_was_heard() {
     for i in 0..20 {
         steps.extend([text(&format!("word{i:02} ")), tone(0.5, 10)]);
     }
-    let mut rig = Rig::start(script(steps));
+    let mut rig = Talk::start(script(steps));
     rig.say("sky");
     rig.until_state(TurnState::Speaking);
     std::thread::sleep(Duration::from_millis(1500));
@@ -190,7 +142,7 @@ fn an_interruption_stops_the_sound_and_the_engine_keeps_what_was_heard() {
 
 #[test]
 fn a_typed_turn_needs_no_microphone() {
-    let mut rig = Rig::start(script(vec![text("Typed."), tone(0.3, 0)]));
+    let mut rig = Talk::start(script(vec![text("Typed."), tone(0.3, 0)]));
     rig.commands.send(Command::SendText("  How are you?  ".into()));
     let report = rig.until_ended();
     assert_eq!((report.heard.as_str(), report.answer.as_str()), ("How are you?", "Typed."));
@@ -204,7 +156,7 @@ fn a_failing_engine_is_told_in_its_own_words_and_can_be_loaded_again() {
         Step::Fail { message: "the model is on fire".into(), delay_ms: 0 },
         Step::Panic { message: "the model is on fire".into(), delay_ms: 0 },
     ] {
-        let mut rig = Rig::start(script(vec![text("I "), broken]));
+        let mut rig = Talk::start(script(vec![text("I "), broken]));
         rig.commands.send(Command::SendText("Hello".into()));
         rig.until(
             "the fault",
@@ -219,7 +171,7 @@ fn a_failing_engine_is_told_in_its_own_words_and_can_be_loaded_again() {
 
 #[test]
 fn silence_is_no_turn_and_push_to_talk_needs_no_pause() {
-    let mut rig = Rig::start(script(vec![text("Pushed."), tone(0.3, 0)]));
+    let mut rig = Talk::start(script(vec![text("Pushed."), tone(0.3, 0)]));
     rig.commands.send(Command::SetHandsFree(false));
     rig.say("sky");
     std::thread::sleep(Duration::from_secs(4));
@@ -232,5 +184,113 @@ fn silence_is_no_turn_and_push_to_talk_needs_no_pause() {
     rig.commands.send(Command::TalkEnd);
     let report = rig.until_ended();
     assert_eq!(report.answer, "Pushed.");
+    rig.stop();
+}
+
+/// Ten seconds of a spoken answer, with some words to each stretch.
+fn long_answer() -> Vec<Step> {
+    let mut steps = Vec::new();
+    for name in ["capital", "fruit", "sky", "capital", "fruit"] {
+        let samples = convert(&speech(name), 16_000, 24_000).unwrap();
+        let sound = Sound::Samples(samples);
+        steps.push(text(&format!("{name} ")));
+        steps.push(Step::Audio(Audio { sound, seconds: 0.0, delay_ms: 0, overlap_ms: 0, text_end: None, fault: None }));
+    }
+    steps
+}
+
+fn ducked(seen: &[Event]) -> usize {
+    seen.iter().filter(|e| matches!(e, Event::State(TurnState::Ducked))).count()
+}
+
+#[test]
+fn a_hum_lets_the_answer_go_on_and_a_word_stops_it_through_the_echo_of_the_answer() {
+    let mut rig = Talk::start_in(Room::echo(-12.0, 60, RATE), script(long_answer()));
+    rig.commands.send(Command::SendText("Go on".into()));
+    rig.until_state(TurnState::Speaking);
+    std::thread::sleep(Duration::from_millis(1500));
+    rig.say("mhm");
+    rig.until_state(TurnState::Ducked);
+    rig.until_state(TurnState::Speaking);
+    // A while later it still speaks, at its full level, and the hum is nobody's turn.
+    std::thread::sleep(Duration::from_millis(1000));
+    rig.say("stop");
+    let report = rig.until_ended();
+    assert!(report.cut_off && report.spoken_bytes > 0, "{report:?}");
+    assert_eq!((report.turn, report.heard.as_str()), (1, "Go on"), "the hum was no turn");
+    assert!(ducked(&rig.seen) >= 2, "once for the hum, once for the word");
+    assert_eq!(rig.next_heard(), 2, "the word is a turn of its own");
+    let (_, asked) = rig.stop();
+    assert!(asked.contains(&Recorded::Truncated(report.spoken_bytes)), "{asked:?}");
+}
+
+#[test]
+fn half_duplex_hears_nothing_while_it_speaks_and_everything_after() {
+    let mut rig = Talk::start(script(long_answer()));
+    rig.commands.send(Command::SetHalfDuplex(true));
+    rig.commands.send(Command::SendText("Go on".into()));
+    rig.until_state(TurnState::Speaking);
+    std::thread::sleep(Duration::from_millis(500));
+    rig.say("stop");
+    let report = rig.until_ended();
+    assert!(!report.cut_off, "{report:?}");
+    assert_eq!(ducked(&rig.seen), 0);
+    rig.until_state(TurnState::Listening);
+    std::thread::sleep(Duration::from_millis(600));
+    rig.say("sky");
+    rig.until_state(TurnState::Capturing);
+    rig.until_state(TurnState::Speaking);
+    // The button still interrupts.
+    rig.commands.send(Command::Interrupt);
+    assert!(rig.until_ended().cut_off);
+    rig.stop();
+}
+
+#[test]
+fn push_to_talk_interrupts_an_answer_and_is_heard_in_half_duplex() {
+    let mut rig = Talk::start(script(long_answer()));
+    rig.commands.send(Command::SetHandsFree(false));
+    rig.commands.send(Command::SetHalfDuplex(true));
+    rig.commands.send(Command::SendText("Go on".into()));
+    rig.until_state(TurnState::Speaking);
+    std::thread::sleep(Duration::from_millis(500));
+    rig.commands.send(Command::Talk);
+    assert!(rig.until_ended().cut_off);
+    rig.until_state(TurnState::Capturing);
+    let before = rig.record.samples_heard();
+    rig.say("sky");
+    std::thread::sleep(Duration::from_millis(2800));
+    rig.commands.send(Command::TalkEnd);
+    rig.until_state(TurnState::Thinking);
+    rig.until_state(TurnState::Speaking);
+    assert!(rig.record.samples_heard() > before + 2 * 16_000, "the words were heard");
+    rig.stop();
+}
+
+#[test]
+fn speech_that_goes_on_before_the_answer_sounds_is_the_same_turn() {
+    let turn = Turn { heard: "Both.".into(), delay_ms: 4000, steps: vec![text("Yes."), tone(0.3, 0)] };
+    let mut rig = Talk::start(Script { repeat: true, turns: vec![turn], ..Script::default() });
+    rig.say("capital");
+    rig.until_state(TurnState::Thinking);
+    rig.say("sky");
+    rig.until_state(TurnState::Capturing);
+    let report = rig.until_ended();
+    assert_eq!((report.turn, report.cut_off, report.answer.as_str()), (1, false, "Yes."));
+    let (_, asked) = rig.stop();
+    let count = |what: fn(&Recorded) -> bool| asked.iter().filter(|r| what(r)).count();
+    assert_eq!(count(|r| matches!(r, Recorded::Retracted)), 1, "{asked:?}");
+    assert_eq!(count(|r| matches!(r, Recorded::Responding(_))), 2);
+    assert_eq!(count(|r| matches!(r, Recorded::Ended(ReplyEnd::Complete))), 1);
+}
+
+#[test]
+fn muting_in_the_middle_of_a_sentence_ends_the_turn() {
+    let mut rig = Talk::start(script(vec![text("Yes."), tone(0.3, 0)]));
+    rig.say("capital");
+    rig.until_state(TurnState::Capturing);
+    rig.commands.send(Command::SetMuted(true));
+    assert_eq!(rig.until_ended().answer, "Yes.");
+    rig.until_state(TurnState::Listening);
     rig.stop();
 }

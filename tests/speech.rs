@@ -6,6 +6,8 @@
 use antiphon::engine::CancelToken;
 #[path = "common/models.rs"]
 mod models;
+#[path = "common/seams.rs"]
+mod seams;
 
 use antiphon::engine::cascade::clauses::ClauseEnd;
 use antiphon::engine::cascade::phonemes::Phonemizer;
@@ -52,6 +54,46 @@ fn windows_give_the_same_sound_as_the_whole() {
     assert_eq!(joined.len(), whole.len());
     let worst = joined.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst < 1e-4, "windows differ from the whole by {worst}");
+}
+
+/// The chunks of a clause, as they leave for the loudspeaker, against the same clause made in one piece.
+#[test]
+fn the_seams_of_a_clause_cannot_be_heard() {
+    let mut voice = voice();
+    let text = "We walked along the river until the sun went down behind the old stone bridge.";
+    voice.seed(1);
+    let (mut joined, mut seams): (Vec<f32>, _) = (Vec::new(), Vec::new());
+    let mut give = |spoken| {
+        if let Spoken::Sound { samples, .. } = spoken {
+            if !joined.is_empty() {
+                seams.push(joined.len()..joined.len());
+            }
+            joined.extend(samples);
+        }
+        true
+    };
+    assert!(voice.speak(text, ClauseEnd::Sentence, &CancelToken::default(), &mut give).expect("speech"));
+    assert!(seams.len() >= 2, "{seams:?}");
+    // In one piece: the same frames, decoded at once, and levelled by what the voice is levelled by.
+    let config = PiperConfig::read(&model(JSON)).expect("the configuration is valid");
+    let table = config.table().expect("the table is complete");
+    let mut piper = Piper::load(&model(ONNX), config.inference, 1).expect("the voice loads");
+    let ids = table.encode(&Phonemizer::new().phonemes(text).expect("phonemes")).ids;
+    piper.seed(1);
+    let mut frames = piper.encode(&ids).expect("frames");
+    let n = frames.len();
+    let whole = piper.decode(&mut frames, 0..n).expect("sound");
+    // The shaper trims silence at the beginning: the two are aligned by where speech begins.
+    let begins = |sound: &[f32]| {
+        let peak = sound.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        sound.iter().position(|x| x.abs() > 0.3 * peak).expect("speech")
+    };
+    let (a, b) = (begins(&joined), begins(&whole));
+    let gain = active_rms(&joined, 22_050) / active_rms(&whole, 22_050);
+    let aligned: Vec<f32> = (0..joined.len())
+        .map(|i| (i + b).checked_sub(a).and_then(|i| whole.get(i)).map_or(0.0, |x| x * gain))
+        .collect();
+    seams::judge(&joined, &aligned, &seams, 22_050).expect("no seam is heard");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use lab::process::{Running, descendants, is_running};
 use lab::sound::Lab;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What is waited for is waited for this long: not a promise of speed, but the end of a test that hangs.
@@ -33,6 +34,7 @@ fn a_question_said_aloud_is_answered_aloud() -> Result<()> {
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let question = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/question.wav");
     let home = tempfile::tempdir()?;
+    let _alone = one_at_a_time();
     let sound = Lab::start()?;
     let display = Display::start()?;
 
@@ -103,4 +105,66 @@ fn answered(so_far: &Recording) -> bool {
     measure::spans(&so_far.answer, so_far.rate, measure::FLOOR_DB, SILENCE_S)
         .last()
         .is_some_and(|answer| so_far.answer.len() > answer.end + silence)
+}
+
+/// The same with the omni engine, which goes from sound to sound: here on a tiny checkpoint that answers in noise, in
+/// the voice of a recording.
+#[test]
+fn the_omni_engine_answers_in_the_window_too() -> Result<()> {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let home = tempfile::tempdir()?;
+    let _alone = one_at_a_time();
+    let sound = Lab::start()?;
+    let display = Display::start()?;
+    let mut antiphon = Running::start(
+        Command::new(env!("CARGO_BIN_EXE_antiphon"))
+            .args(["--engine", "omni", "--model"])
+            .arg(root.join("tests/fixtures/omni-tiny"))
+            .arg("--voice")
+            .arg(root.join("tests/fixtures/speech/pause.wav"))
+            .envs(sound.env())
+            .envs(display.env())
+            .env("XDG_CONFIG_HOME", home.path())
+            .env("RUST_LOG", "antiphon=info")
+            .env("NO_COLOR", "1")
+            .stdout(Stdio::null()),
+        &kept.join("talk-omni.log"),
+    )?;
+    antiphon.wait_until("line that says ready", LIMIT, |log| log.lines().any(|line| line.ends_with("ready")))?;
+    assert!(antiphon.said().contains("the model needs"), "{}", antiphon.said());
+    display.window("Antiphon", LIMIT)?;
+
+    let recorder = sound.recorder()?;
+    sound.say(&root.join("assets/question.wav"))?;
+    let program = antiphon.id();
+    // The tiny model has no reason to end; a few seconds of it are enough.
+    let heard = recorder.wait_until("answer", LIMIT, |so_far| answer_seconds(so_far) > 3.0 || !is_running(program));
+    display.screenshot(&kept.join("talk-omni.png"))?;
+    let recording = recorder.stop();
+    recording.save(&kept.join("talk-omni.wav"))?;
+    heard.with_context(|| format!("the program said:\n{}", antiphon.said()))?;
+    assert!(is_running(program), "the program ended by itself; it said:\n{}", antiphon.said());
+    let turns = recording.turns();
+    assert_eq!(turns.len(), 1, "the question is one turn: {turns:?}");
+    assert!(turns[0].gap_ms.is_some_and(|gap| gap > 0.0), "{:?}", turns[0]);
+
+    // Closed in the middle of its answer, it ends as promptly as ever.
+    antiphon.signal(Signal::TERM)?;
+    let status = antiphon.wait(GOODBYE)?;
+    assert_eq!(status.code(), Some(0), "{status}; the program said:\n{}", antiphon.said());
+    assert!(!antiphon.said().contains("panicked"), "{}", antiphon.said());
+    Ok(())
+}
+
+/// Seconds of sound that came from the loudspeaker.
+fn answer_seconds(so_far: &Recording) -> f64 {
+    let spans = measure::spans(&so_far.answer, so_far.rate, measure::FLOOR_DB, SILENCE_S);
+    spans.iter().map(|span| so_far.seconds(span.len())).sum()
+}
+
+/// Two programs that speak at once would wait for each other's share of the processor.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static LAB: Mutex<()> = Mutex::new(());
+    LAB.lock().unwrap_or_else(PoisonError::into_inner)
 }

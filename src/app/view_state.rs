@@ -3,7 +3,7 @@
 //! [`ViewState::apply`] is the only way in. Everything here is bounded, so that a window may stay open for weeks.
 
 use super::view_voices::VoicesView;
-use crate::metrics::{Bar, Histogram, Stage, TurnReport};
+use crate::metrics::{Bar, Histogram, Stage, TurnReport, question};
 use crate::session::event::{DeviceList, Event, ModelState, ModelStatus, PullProgress, PullState, Severity, TurnState};
 use crate::time::Micros;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub const SILENCE_DB: f32 = -90.0;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TurnView {
     pub turn: u64,
-    /// What the user said.
+    /// What the user said, or that it was spoken and for how long.
     pub heard: String,
     pub heard_final: bool,
     pub answer: String,
@@ -162,6 +162,11 @@ impl ViewState {
                 view.heard = text;
                 view.heard_final = is_final;
             }
+            Event::HeardSound { turn, seconds } => {
+                let view = self.turn(turn);
+                view.heard = question("", Some(seconds)).into_owned();
+                view.heard_final = true;
+            }
             Event::Answer { turn, piece } => {
                 let view = self.turn(turn);
                 if !view.ended {
@@ -294,7 +299,7 @@ impl ViewState {
     fn end_turn(&mut self, report: TurnReport, bars: Vec<Bar>) {
         let view = self.turn(report.turn);
         if view.heard.is_empty() {
-            view.heard.clone_from(&report.heard);
+            view.heard = report.question().into_owned();
         }
         // The report has the whole answer, also when the pieces were not told.
         view.answer.clone_from(&report.answer);

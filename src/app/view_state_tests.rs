@@ -165,3 +165,13 @@ fn the_time_left_is_known_once_the_speed_is() {
     assert_eq!(time_left(&pull(200.0)), Some(Duration::from_secs(3)));
     assert_eq!(time_left(&pull(f64::NAN)), None);
 }
+
+#[test]
+fn a_question_that_is_not_written_down_is_shown_by_its_length() {
+    let view = after([Event::HeardSound { turn: 1, seconds: 2.13 }, answer(1, "Yes.")]);
+    assert_eq!((view.turns[0].heard.as_str(), view.turns[0].heard_final), ("(spoken, 2.1 s)", true));
+    // Also when only the report tells.
+    let report = TurnReport { turn: 1, question_seconds: Some(0.9), ..TurnReport::default() };
+    let view = after([Event::TurnEnded { report: Box::new(report), bars: Vec::new() }]);
+    assert_eq!(view.turns[0].heard, "(spoken, 0.9 s)");
+}

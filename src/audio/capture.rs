@@ -4,6 +4,7 @@
 //! no panic. [`CaptureEnd`] lives on the ear thread. They share a ring and the atomics of [`CaptureShared`].
 
 use super::clock::Anchor;
+use super::device::DeviceId;
 use super::health::StreamPulse;
 use super::meter::PeakMeter;
 use super::ring::{RingConsumer, RingCounters, RingProducer, ring};
@@ -64,6 +65,8 @@ pub struct CaptureEnd {
     pub shared: Arc<CaptureShared>,
     /// The device's name, for people.
     pub name: String,
+    /// The device's name for programs; `None` for a card without one.
+    pub id: Option<DeviceId>,
     consumer: RingConsumer,
 }
 
@@ -103,7 +106,7 @@ impl CaptureCallback {
             meter: PeakMeter::default(),
             pulse: Arc::new(StreamPulse::default()),
         });
-        let end = CaptureEnd { rate, shared: shared.clone(), name: name.into(), consumer };
+        let end = CaptureEnd { rate, shared: shared.clone(), name: name.into(), id: None, consumer };
         (CaptureCallback { producer, shared, rate }, end)
     }
 

@@ -4,7 +4,9 @@
 /// Joins the chunks of one reply.
 ///
 /// Where a chunk overlaps the one before by `n` samples, the two are mixed by the weights that MiniCPM-o 2.6 uses:
-/// `y[i] = a[i]*(n-i)/(n+1) + b[i]*(i+1)/(n+1)`. Outside of overlaps every sample passes unchanged.
+/// `y[i] = a[i]*(n-i)/(n+1) + b[i]*(i+1)/(n+1)`. Two chunks that say the same there, as they should, pass unchanged. As far
+/// as they differ, such a mixture is up to 3 dB too quiet in its middle: it is raised by as much, so that the level goes
+/// straight from the one's to the other's. Outside of overlaps every sample passes unchanged.
 #[derive(Clone, Debug)]
 pub struct Joiner {
     overlap: usize,
@@ -26,9 +28,9 @@ impl Joiner {
         let n = overlap.min(self.held.len());
         let samples = &samples[overlap - n..];
         out.extend(self.held.drain(..self.held.len() - n));
-        let weight = 1.0 / (n + 1) as f32;
+        let likeness = Likeness::of(&self.held, &samples[..n]);
         for (i, (a, b)) in self.held.iter_mut().zip(samples).enumerate() {
-            *a = (*a * (n - i) as f32 + b * (i + 1) as f32) * weight;
+            *a = mixed(*a, *b, i, n) * likeness.gain((i + 1) as f64 / (n + 1) as f64);
         }
         // What is certain now: everything but the last `self.overlap` samples of mixed part and remainder together.
         let rest = &samples[n..];
@@ -52,6 +54,40 @@ impl Joiner {
     /// How many samples are held back now.
     pub fn held(&self) -> usize {
         self.held.len()
+    }
+}
+
+/// Sample `i` of an overlap of `n`.
+fn mixed(a: f32, b: f32, i: usize, n: usize) -> f32 {
+    (a * (n - i) as f32 + b * (i + 1) as f32) / (n + 1) as f32
+}
+
+/// How two stretches of sound relate.
+struct Likeness {
+    /// Root mean square of either.
+    a: f64,
+    b: f64,
+    /// Mean of their product: `a * b` when one is the other at another level, 0 when they have nothing in common.
+    both: f64,
+}
+
+impl Likeness {
+    fn of(a: &[f32], b: &[f32]) -> Self {
+        let mean = |x: &[f32], y: &[f32]| {
+            x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>() / x.len().max(1) as f64
+        };
+        let (rms_a, rms_b) = (mean(a, a).sqrt(), mean(b, b).sqrt());
+        // Stretches that cancel each other are not raised any further than unrelated ones.
+        Likeness { a: rms_a, b: rms_b, both: mean(a, b).min(rms_a * rms_b).max(0.0) }
+    }
+
+    /// What a mixture of `1 - t` parts of the one and `t` of the other has to be raised by; 1 to sqrt(2).
+    fn gain(&self, t: f64) -> f32 {
+        let (a, b) = ((1.0 - t) * self.a, t * self.b);
+        let has = a * a + b * b + 2.0 * t * (1.0 - t) * self.both;
+        let gain = if has > 0.0 { (a + b) / has.sqrt() } else { 1.0 };
+        // NaN and infinities in the samples end here as 1.
+        if gain.is_finite() { gain.clamp(1.0, std::f64::consts::SQRT_2) as f32 } else { 1.0 }
     }
 }
 
@@ -101,6 +137,44 @@ mod tests {
         }
     }
 
+    fn noise(n: usize, level: f32, seed: u64) -> Vec<f32> {
+        use rand::{Rng, SeedableRng};
+        let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+        (0..n).map(|_| level * rng.random_range(-1.0..1.0)).collect()
+    }
+
+    fn rms(x: &[f32]) -> f32 {
+        (x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32).sqrt()
+    }
+
+    /// Sounds with nothing in common: the level goes from the one's to the other's and dips nowhere, be they equally loud
+    /// or not.
+    #[test]
+    fn a_quiet_tail_meets_a_loud_onset_without_a_dip() {
+        for (before, after) in [(0.3, 0.3), (0.01, 0.5), (0.5, 0.01), (0.1, 0.3)] {
+            let joined = join(2048, &[(&noise(8192, before, 1), 0), (&noise(8192, after, 2), 2048)]);
+            // A uniform distribution has the root mean square 1/sqrt(3) of its limit.
+            let (from, to) = (before / 3.0f32.sqrt(), after / 3.0f32.sqrt());
+            let seam = &joined[6144..8192];
+            let level = |eighth: usize| from + (to - from) * eighth as f32 / 8.0;
+            for (i, part) in seam.chunks(256).enumerate() {
+                // The root mean square of a level that goes straight from l to r.
+                let (l, r) = (level(i), level(i + 1));
+                let expected = ((l * l + l * r + r * r) / 3.0).sqrt();
+                let off = 20.0 * (rms(part) / expected).log10();
+                assert!(off.abs() < 0.9, "{before} to {after}: {off} dB off in part {i}");
+            }
+            assert!(joined.iter().all(|x| x.abs() <= before.max(after) * 1.42));
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_where_it_is() {
+        let joined = join(64, &[(&[0.1; 256], 0), (&[f32::NAN; 64], 64)]);
+        assert_eq!(joined.len(), 256);
+        assert!(joined[..192].iter().all(|x| *x == 0.1));
+    }
+
     #[test]
     fn the_first_chunk_comes_at_once_but_for_its_tail() {
         let (mut joiner, mut out) = (Joiner::new(2048), Vec::new());
@@ -134,7 +208,11 @@ mod tests {
         let all: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let (first, rest) = all.split_at(2560);
         let (second, expected) = rest.split_at(2560);
-        let joined = join(2048, &[(first, 0), (second, 2048)]);
+        // The two were made of random weights and have nothing in common: this is about the weights of the mixture.
+        let tail = &first[512..];
+        let mixture = tail.iter().zip(second).enumerate().map(|(i, (a, b))| mixed(*a, *b, i, 2048));
+        let joined: Vec<f32> =
+            first[..512].iter().copied().chain(mixture).chain(second[2048..].iter().copied()).collect();
         assert_eq!((joined.len(), expected.len()), (3072, 3072));
         let worst = joined.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 2e-6, "off by {worst}");

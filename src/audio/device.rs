@@ -103,8 +103,21 @@ pub fn list() -> Result<DeviceList, AudioError> {
 }
 
 fn list_now() -> Result<DeviceList, AudioError> {
-    let host = cpal::default_host();
-    let default_of = |d: Direction| default_device(&host, d).and_then(|d| d.id().ok());
+    list_of(&cpal::default_host(), true)
+}
+
+/// The devices of a host without what they prefer (asking ALSA for that opens each of them); `None` when it is gone.
+pub(super) fn names(host: &cpal::Host) -> Option<DeviceList> {
+    list_of(host, false).ok()
+}
+
+/// Whether this is PulseAudio or PipeWire in its place.
+pub(super) fn is_pulse(host: &cpal::Host) -> bool {
+    host.id().to_string() == PULSE
+}
+
+fn list_of(host: &cpal::Host, with_configs: bool) -> Result<DeviceList, AudioError> {
+    let default_of = |d: Direction| default_device(host, d).and_then(|d| d.id().ok());
     let (default_in, default_out) = (default_of(Direction::Input), default_of(Direction::Output));
     let mut found = DeviceList::default();
     let devices = host.devices().map_err(|_| AudioError::NoService)?;
@@ -124,21 +137,26 @@ fn list_now() -> Result<DeviceList, AudioError> {
         };
         if description.supports_input() {
             let is_default = default_in.as_ref() == Some(&id);
-            found.inputs.push(info(Direction::Input, is_default, device.default_input_config().ok()));
+            let config = with_configs.then(|| device.default_input_config().ok()).flatten();
+            found.inputs.push(info(Direction::Input, is_default, config));
         }
         if description.supports_output() {
             let is_default = default_out.as_ref() == Some(&id);
-            found.outputs.push(info(Direction::Output, is_default, device.default_output_config().ok()));
+            let config = with_configs.then(|| device.default_output_config().ok()).flatten();
+            found.outputs.push(info(Direction::Output, is_default, config));
         }
     }
     for devices in [&mut found.inputs, &mut found.outputs] {
-        devices.sort_by_key(|d| (!d.is_default, d.id.0.ends_with(".monitor")));
+        devices.sort_by_key(|d| (!d.is_default, d.id.0.ends_with(MONITOR)));
     }
     Ok(found)
 }
 
 /// The name of the pulse host in cpal's device ids.
 const PULSE: &str = "pulseaudio";
+
+/// How the names of a loudspeaker's echo end: a microphone that hears what that loudspeaker plays.
+const MONITOR: &str = ".monitor";
 
 fn usual_buffer_ms(direction: Direction, is_pulse: bool) -> u32 {
     match direction {
@@ -170,7 +188,8 @@ pub(super) fn open(choice: &CardChoice) -> Result<Card, AudioError> {
 
 fn default_device(host: &cpal::Host, direction: Direction) -> Option<cpal::Device> {
     match direction {
-        Direction::Input => host.default_input_device(),
+        // Without any microphone PulseAudio offers a loudspeaker's echo: the assistant would listen to itself.
+        Direction::Input => host.default_input_device().filter(|d| !d.id().is_ok_and(|id| id.id().ends_with(MONITOR))),
         Direction::Output => host.default_output_device(),
     }
 }
@@ -222,6 +241,7 @@ fn open_output(choice: &CardChoice) -> Result<Running<PlaybackEnd>, AudioError> 
 struct Opened {
     direction: Direction,
     device: cpal::Device,
+    id: Option<DeviceId>,
     name: String,
     is_pulse: bool,
     /// Whether it is the system's default rather than somebody's choice.
@@ -233,10 +253,11 @@ impl Opened {
     fn find(direction: Direction, id: Option<&DeviceId>, buffer_ms: Option<u32>) -> Result<Self, AudioError> {
         let device = find(direction, id)?;
         let name = device.description().map_or_else(|_| "default".into(), |d| d.name().to_owned());
-        let host = device.id().map(|id| id.host().to_string());
-        let is_pulse = host.as_deref() == Ok(PULSE);
+        let cpal_id = device.id().ok();
+        let is_pulse = cpal_id.as_ref().is_some_and(|id| id.host().to_string() == PULSE);
+        let found = cpal_id.map(|id| DeviceId(id.to_string()));
         let buffer_ms = buffer_ms.unwrap_or_else(|| usual_buffer_ms(direction, is_pulse));
-        Ok(Self { direction, device, name, is_pulse, is_default: id.is_none(), buffer_ms })
+        Ok(Self { direction, device, id: found, name, is_pulse, is_default: id.is_none(), buffer_ms })
     }
 
     /// Tries the device's own configuration first, then everything else it claims to support; each with small
@@ -282,7 +303,8 @@ impl Opened {
         T: SizedSample,
         f32: FromSample<T>,
     {
-        let (mut callback, end) = CaptureCallback::new(config.sample_rate, self.name.clone());
+        let (mut callback, mut end) = CaptureCallback::new(config.sample_rate, self.name.clone());
+        end.id = self.id.clone();
         let (rate, channels) = (config.sample_rate, usize::from(config.channels));
         let (mut late, pulse) = (self.late_watch(&config, 1), end.shared.pulse.clone());
         let stream = self.device.build_input_stream(
@@ -307,7 +329,8 @@ impl Opened {
     where
         T: SizedSample + FromSample<f32>,
     {
-        let (mut callback, end) = PlaybackCallback::new(config.sample_rate, self.name.clone());
+        let (mut callback, mut end) = PlaybackCallback::new(config.sample_rate, self.name.clone());
+        end.id = self.id.clone();
         let channels = usize::from(config.channels);
         let (mut late, pulse) = (self.late_watch(&config, 2), end.control.pulse.clone());
         let stream = self.device.build_output_stream(
@@ -344,6 +367,8 @@ impl Opened {
             ErrorKind::DeviceNotAvailable if self.is_default => AudioError::NoDevice { direction },
             ErrorKind::DeviceNotAvailable | ErrorKind::StreamInvalidated => AudioError::Lost { direction, name },
             ErrorKind::HostUnavailable => AudioError::NoService,
+            // What ALSA says when its default leads to a sound service that does not run.
+            _ if detail.contains("Connection refused") => AudioError::NoService,
             ErrorKind::UnsupportedConfig | ErrorKind::UnsupportedOperation | ErrorKind::InvalidInput => {
                 AudioError::Unsupported { direction, name, detail }
             }

@@ -25,6 +25,11 @@ pub enum AudioError {
          (on Linux: systemctl --user restart pipewire-pulse or pulseaudio -k), then try again"
     )]
     NoAnswer { doing: String, seconds: u64 },
+    #[error(
+        "the sound service has stopped answering: restart it \
+         (on Linux: systemctl --user restart pipewire-pulse or pulseaudio -k)"
+    )]
+    Silent,
     #[error("the {direction} \"{name}\" offers no format that this program can use ({detail}): choose another one")]
     Unsupported { direction: Direction, name: String, detail: String },
     #[error("the {direction} \"{name}\" failed ({detail}): try again, or choose another one")]

@@ -14,6 +14,7 @@ pub mod capture;
 mod clock;
 pub mod crossfade;
 pub mod device;
+pub mod echo;
 mod error;
 mod fade;
 pub mod file;
@@ -23,18 +24,21 @@ mod meter;
 pub mod playback;
 pub mod ring;
 mod stream_thread;
+mod supply;
 pub mod virtual_card;
 
 pub use capture::{CaptureEnd, CaptureShared};
 pub use clock::{Anchor, PlayedTimeline};
 pub use crossfade::Joiner;
 pub use device::{CardChoice, DeviceId, DeviceInfo, DeviceList, list};
+pub use echo::{EchoCanceller, FarEnd};
 pub use error::AudioError;
 pub use file::{Clip, FileError};
 pub use health::{Backoff, Health, StreamPulse, Trouble, Watch};
 pub use meter::PeakMeter;
 pub use playback::{PlaybackControl, PlaybackEnd, Tap};
-pub use virtual_card::{SimulatedCard, StereoRecording, VirtualCard, VirtualCardHandle};
+pub use supply::{CardSupply, SystemCards, Teller, Watching};
+pub use virtual_card::{Room, SimulatedCard, StereoRecording, VirtualCard, VirtualCardHandle};
 
 use crate::time::Micros;
 use std::sync::Arc;
@@ -68,7 +72,7 @@ pub struct Card {
     input: Option<Watched>,
     output: Option<Watched>,
     /// Keeps the streams of a real device open; closes them when dropped.
-    _streams: stream_thread::Streams,
+    streams: stream_thread::Streams,
 }
 
 /// A stream's pulse and who judges it.
@@ -89,12 +93,15 @@ impl Card {
         device::open(choice)
     }
 
-    /// Closes the card and opens the same choice again, with new ends. The session calls this when
-    /// [`health`](Self::health) is bad, and after a failure again as [`Backoff`] says (then with [`Card::open`]).
-    pub fn reopen(self) -> Result<Card, AudioError> {
-        let choice = self.choice.clone();
-        drop(self);
-        Card::open(&choice)
+    /// The microphone and the loudspeaker as two cards, each to be closed by itself.
+    pub fn split(self) -> (Card, Card) {
+        let Card { capture, playback, choice, input, output, streams } = self;
+        let (theirs, ours) = streams.split();
+        let none = CardChoice { want_input: false, want_output: false, ..choice.clone() };
+        let alone = CardChoice { want_input: true, ..none.clone() };
+        let microphone = Card { capture, playback: None, choice: alone, input, output: None, streams: theirs };
+        let alone = CardChoice { want_output: true, ..none };
+        (microphone, Card { capture: None, playback, choice: alone, input: None, output, streams: ours })
     }
 
     /// What was asked for when the card was opened.
@@ -116,6 +123,6 @@ impl Card {
     ) -> Card {
         let input = capture.as_ref().map(|c| Watched::new(&c.shared.pulse));
         let output = playback.as_ref().map(|p| Watched::new(&p.control.pulse));
-        Card { capture, playback, choice, input, output, _streams: streams }
+        Card { capture, playback, choice, input, output, streams }
     }
 }

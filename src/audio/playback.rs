@@ -7,6 +7,7 @@
 //! that the mouth pushes is [`PlaybackEnd::next_frame`], and [`PlaybackControl::time_of_frame`] says when it sounded.
 
 use super::clock::{Anchor, PlayedTimeline, Run};
+use super::device::DeviceId;
 use super::fade::{Declicker, SlewedGain, Tail};
 use super::health::StreamPulse;
 use super::meter::PeakMeter;
@@ -170,6 +171,8 @@ pub struct PlaybackEnd {
     pub control: Arc<PlaybackControl>,
     /// The device's name, for people.
     pub name: String,
+    /// The device's name for programs; `None` for a card without one.
+    pub id: Option<DeviceId>,
     /// What was really played; `None` once somebody has taken it.
     pub tap: Option<Tap>,
     producer: RingProducer,
@@ -253,6 +256,7 @@ impl PlaybackCallback {
             rate,
             control: control.clone(),
             name: name.into(),
+            id: None,
             tap: Some(Tap { consumer: tap_consumer }),
             producer,
         };

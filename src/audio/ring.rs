@@ -40,9 +40,12 @@ impl RingCounters {
     }
 }
 
-/// Makes a ring that holds `capacity` samples (at least one).
+/// Makes a ring that holds `capacity` samples (at least one). All of its memory is written to once, so that no callback
+/// waits for the system to provide a page of it.
 pub fn ring(capacity: usize) -> (RingProducer, RingConsumer) {
-    let (producer, consumer) = HeapRb::<f32>::new(capacity.max(1)).split();
+    let (mut producer, mut consumer) = HeapRb::<f32>::new(capacity.max(1)).split();
+    producer.push_slice(&vec![0.0; capacity.max(1)]);
+    consumer.clear();
     let counters = Arc::new(RingCounters::default());
     (RingProducer { inner: producer, counters: counters.clone() }, RingConsumer { inner: consumer, counters })
 }

@@ -4,11 +4,18 @@
 //! nobody ever joins one.
 
 use super::{AudioError, Direction};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// How long opening or listing may take before the sound service is taken for dead.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(6);
+
+/// How many openings may hang at a time. A sound service that answers none of these answers no further one either.
+const MOST_HANGING: usize = 4;
+
+/// Openings that have not come to an end.
+static HANGING: AtomicUsize = AtomicUsize::new(0);
 
 /// How much the threads that move sound are preferred (Linux' nice value, as PulseAudio gives its own threads).
 #[cfg(target_os = "linux")]
@@ -20,6 +27,14 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 /// The streams of one card. When dropped, all are told to close before any is waited for.
 #[derive(Default)]
 pub(super) struct Streams(Vec<StreamGuard>);
+
+impl Streams {
+    /// The microphones' and the loudspeakers'.
+    pub(super) fn split(mut self) -> (Streams, Streams) {
+        let (inputs, outputs) = self.0.drain(..).partition(|stream| stream.direction == Direction::Input);
+        (Streams(inputs), Streams(outputs))
+    }
+}
 
 impl Drop for Streams {
     fn drop(&mut self) {
@@ -57,6 +72,9 @@ impl<E: Send + 'static> Opening<E> {
         direction: Direction,
         open: impl FnOnce() -> Result<Running<E>, AudioError> + Send + 'static,
     ) -> Result<Self, AudioError> {
+        if HANGING.load(Ordering::Acquire) >= MOST_HANGING {
+            return Err(no_answer(&format!("opening the {direction}")));
+        }
         let (result_tx, result) = channel();
         let (close, close_rx) = channel::<()>();
         let (closed_tx, closed) = channel();
@@ -64,9 +82,12 @@ impl<E: Send + 'static> Opening<E> {
             Direction::Input => "antiphon-input",
             Direction::Output => "antiphon-output",
         };
-        spawn(name, move || {
+        HANGING.fetch_add(1, Ordering::AcqRel);
+        let spawned = spawn(name, move || {
             go_first();
-            match open() {
+            let opened = open();
+            HANGING.fetch_sub(1, Ordering::AcqRel);
+            match opened {
                 Ok((stream, end)) => {
                     if result_tx.send(Ok(end)).is_ok() {
                         // Returns when the guard drops its sender; nothing is ever sent.
@@ -79,7 +100,11 @@ impl<E: Send + 'static> Opening<E> {
                 }
             }
             drop(closed_tx);
-        })?;
+        });
+        if spawned.is_err() {
+            HANGING.fetch_sub(1, Ordering::AcqRel);
+        }
+        spawned?;
         Ok(Self { direction, result, guard: StreamGuard { direction, close: Some(close), closed } })
     }
 

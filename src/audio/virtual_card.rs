@@ -12,6 +12,7 @@ use super::capture::CaptureCallback;
 use super::playback::PlaybackCallback;
 use super::stream_thread::Streams;
 use super::{AudioError, Card, CardChoice};
+use crate::dsp::level;
 use crate::time::Micros;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,20 +37,49 @@ pub struct StereoRecording {
     pub start: Micros,
 }
 
+/// How the loudspeaker is heard by the microphone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Room {
+    /// The room's answer to one sample: how many samples later, and how loud.
+    pub taps: Vec<(usize, f32)>,
+}
+
+impl Room {
+    /// One echo, `db` below what is played (a negative number), so many milliseconds later, at the card's rate.
+    pub fn echo(db: f32, delay_ms: u64, rate: u32) -> Room {
+        Room { taps: vec![((delay_ms * u64::from(rate) / 1000) as usize, level::from_db(db))] }
+    }
+}
+
 /// Makes cards without hardware.
 pub struct VirtualCard;
 
 impl VirtualCard {
     /// A card that runs by the clock until its handle is dropped or stopped.
     pub fn start(rate: u32) -> Result<(Card, VirtualCardHandle), AudioError> {
+        Self::run_in(Room::default(), rate, 1)
+    }
+
+    /// The same in a room where the microphone hears the loudspeaker.
+    pub fn start_in(room: Room, rate: u32) -> Result<(Card, VirtualCardHandle), AudioError> {
+        Self::run_in(room, rate, 1)
+    }
+
+    /// A card whose clock runs `speed` times too fast: what it captures and plays is dated by that clock.
+    pub fn hurried(rate: u32, speed: u32) -> Result<(Card, VirtualCardHandle), AudioError> {
+        Self::run_in(Room::default(), rate, speed)
+    }
+
+    fn run_in(room: Room, rate: u32, speed: u32) -> Result<(Card, VirtualCardHandle), AudioError> {
         let (card, mut inner) = Inner::new(rate, Micros::now());
+        inner.room = room;
         let (say, said) = channel();
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
         let thread = std::thread::Builder::new()
             .name("antiphon-virtual".into())
             .spawn(move || {
-                inner.run(&said, &theirs);
+                inner.run(&said, &theirs, u64::from(speed.max(1)));
                 inner.into_recording()
             })
             .map_err(|e| AudioError::Exhausted { detail: e.to_string() })?;
@@ -71,6 +101,7 @@ struct Shared {
     said_at: AtomicU64,
     stop: AtomicBool,
     unplugged: AtomicBool,
+    frozen: AtomicBool,
 }
 
 /// Speaks into a running virtual card, and listens to it.
@@ -102,6 +133,11 @@ impl VirtualCardHandle {
     /// Pulls the plug: the callbacks stop for good, and the card reports that its devices are lost.
     pub fn unplug(&self) {
         self.shared.unplugged.store(true, Ordering::Release);
+    }
+
+    /// Stops the callbacks without a word, as a sound service that hangs or a computer that sleeps.
+    pub fn freeze(&self) {
+        self.shared.frozen.store(true, Ordering::Release);
     }
 
     /// Ends the card, and gives what was said and answered.
@@ -143,6 +179,11 @@ impl SimulatedCard {
         self.0.now()
     }
 
+    /// From now on the microphone hears the loudspeaker like this.
+    pub fn enter(&mut self, room: Room) {
+        self.0.room = room;
+    }
+
     /// What was said and answered.
     pub fn into_recording(self) -> StereoRecording {
         self.0.into_recording()
@@ -157,6 +198,7 @@ struct Inner {
     mic: VecDeque<f32>,
     user: Vec<f32>,
     assistant: Vec<f32>,
+    room: Room,
     rate: u32,
     start: Micros,
 }
@@ -168,7 +210,7 @@ impl Inner {
         let lost = [capture_end.shared.pulse.clone(), playback_end.control.pulse.clone()];
         let card = Card::new(CardChoice::both(), Some(capture_end), Some(playback_end), Streams::default());
         let (mic, user, assistant) = (VecDeque::new(), Vec::new(), Vec::new());
-        (card, Inner { capture, playback, lost, mic, user, assistant, rate, start })
+        (card, Inner { capture, playback, lost, mic, user, assistant, room: Room::default(), rate, start })
     }
 
     fn now(&self) -> Micros {
@@ -190,23 +232,31 @@ impl Inner {
         self.user.extend(self.mic.drain(..spoken));
         self.user.resize(self.assistant.len(), 0.0);
         let now = self.now();
-        self.capture.process(&self.user[at..], 1, now);
+        let mut heard = self.user[at..].to_vec();
+        for (i, heard) in heard.iter_mut().enumerate() {
+            let echo = |&(delay, gain): &(usize, f32)| (at + i).checked_sub(delay).map(|j| gain * self.assistant[j]);
+            *heard += self.room.taps.iter().filter_map(echo).sum::<f32>();
+        }
+        self.capture.process(&heard, 1, now);
         spoken
     }
 
     /// The thread of a card that runs by the clock.
-    fn run(&mut self, said: &Receiver<Vec<f32>>, shared: &Shared) {
+    fn run(&mut self, said: &Receiver<Vec<f32>>, shared: &Shared, speed: u64) {
         // Exactly as many frames as make the count right at each tick, for rates that 10 ms do not divide.
         let frames_until = |tick: u64, rate: u32| (tick * TICK_MS * u64::from(rate) / 1000) as usize;
         self.begin(frames_until(1, self.rate));
         for tick in 1.. {
-            let due = self.start + Duration::from_millis(tick * TICK_MS);
+            let due = self.start + Duration::from_micros(tick * TICK_MS * 1000 / speed);
             std::thread::sleep(Duration::from_micros(due.0.saturating_sub(Micros::now().0)));
             if shared.stop.load(Ordering::Acquire) {
                 return;
             }
             if shared.unplugged.load(Ordering::Acquire) {
                 self.lost.iter().for_each(|pulse| pulse.lose());
+                continue;
+            }
+            if shared.frozen.load(Ordering::Acquire) {
                 continue;
             }
             self.mic.extend(said.try_iter().flatten());

@@ -31,6 +31,8 @@ struct Row {
     name: &'static str,
     unit: &'static str,
     turns: usize,
+    /// Of the first turn that has it: as the others, when everything is warm from the start.
+    first: f64,
     p50: f64,
     p95: f64,
     /// Units per second of work (tokens or samples), over all turns; for stages only.
@@ -112,16 +114,23 @@ fn stage_row(turns: &[TurnReport], stage: Stage) -> Option<Row> {
 fn row(name: &'static str, unit: &'static str, values: &[f64], rate: Option<f64>) -> Option<Row> {
     let mut histogram = Histogram::new(values.len().max(1));
     values.iter().for_each(|v| histogram.add(*v));
-    Some(Row { name, unit, turns: values.len(), p50: histogram.p50()?, p95: histogram.p95()?, rate })
+    let first = *values.first()?;
+    Some(Row { name, unit, turns: values.len(), first, p50: histogram.p50()?, p95: histogram.p95()?, rate })
 }
 
 fn table(description: &str, turns: usize, rows: &[Row]) -> String {
-    let mut text =
-        format!("{description}, {turns} turns\n\n{:<16} {:>10} {:>10} {:>12}\n", "", "p50", "p95", "units/s");
+    let mut text = format!(
+        "{description}, {turns} turns\n\n{:<16} {:>10} {:>10} {:>10} {:>12}\n",
+        "", "first", "p50", "p95", "units/s"
+    );
     for row in rows {
         let rate = row.rate.map_or_else(String::new, |r| format!("{r:.1}"));
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{:<16} {:>10.2} {:>10.2} {rate:>12} {}", row.name, row.p50, row.p95, row.unit);
+        let _ = writeln!(
+            text,
+            "{:<16} {:>10.2} {:>10.2} {:>10.2} {rate:>12} {}",
+            row.name, row.first, row.p50, row.p95, row.unit
+        );
     }
     text
 }

@@ -2,10 +2,13 @@
 //!
 //! Runs on the main thread. [`examine`] is pure: the findings follow from what it is given.
 
+use crate::engine::device::{GpuUse, gpu_use};
 use crate::weights::fit::{Fit, Machine, best, fit};
 use crate::weights::{Catalog, Installed, Role, Size, Store};
 use clap::Args;
 use std::io::Write;
+
+mod gpu;
 
 /// Look at this machine, and say what is missing and what to do.
 #[derive(Args, Debug)]
@@ -49,12 +52,14 @@ pub struct Finding {
 /// Runs the command. An error when a conversation is not possible, so that scripts can tell.
 pub fn run(args: &DoctorArgs, store: &Store, sound: &SoundDevices, out: &mut dyn Write) -> anyhow::Result<()> {
     let machine = Machine::probe(store);
-    let findings = examine(&machine, &store.installed(Catalog::built_in()?), Catalog::built_in()?, sound);
+    let catalog = Catalog::built_in()?;
+    let gpu = gpu_use();
+    let findings = examine(&machine, &gpu, &store.installed(catalog), catalog, sound);
     let problems = findings.iter().filter(|f| f.severity == Severity::Problem).count();
     if args.json {
         let all = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"), "os": std::env::consts::OS, "arch": std::env::consts::ARCH,
-            "models_folder": store.models_dir(), "machine": machine, "sound": sound, "findings": findings,
+            "models_folder": store.models_dir(), "machine": machine, "gpu": gpu, "sound": sound, "findings": findings,
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
     } else {
@@ -77,14 +82,15 @@ pub fn run(args: &DoctorArgs, store: &Store, sound: &SoundDevices, out: &mut dyn
     }
 }
 
-/// What follows from the machine, the models and the sound devices.
+/// What follows from the machine, what this build could do with its GPU, the models and the sound devices.
 pub fn examine(
     machine: &Machine,
+    gpu_use: &GpuUse,
     installed: &[Installed<'_>],
     catalog: &Catalog,
     sound: &SoundDevices,
 ) -> Vec<Finding> {
-    let mut found = vec![cpu(machine), memory(machine, catalog), disk(machine, installed), gpu(machine)];
+    let mut found = vec![cpu(machine), memory(machine, catalog), disk(machine, installed), gpu::gpu(machine, gpu_use)];
     found.push(devices("microphone", &sound.microphones));
     found.push(devices("loudspeaker", &sound.loudspeakers));
     found.extend(
@@ -134,23 +140,6 @@ fn disk(machine: &Machine, installed: &[Installed<'_>]) -> Finding {
         return finding(Severity::Problem, "disk", seen, &remedy);
     }
     finding(Severity::Good, "disk", seen, "")
-}
-
-fn gpu(machine: &Machine) -> Finding {
-    if let Some(trouble) = &machine.gpu_trouble {
-        let seen = format!("nvidia-smi says: {trouble}");
-        return finding(
-            Severity::Warning,
-            "gpu",
-            seen,
-            "install the NVIDIA driver anew, or ignore this: a GPU is not needed",
-        );
-    }
-    if machine.gpus.is_empty() {
-        return finding(Severity::Good, "gpu", "no NVIDIA card; the starter models do not need one".to_owned(), "");
-    }
-    let name = |g: &crate::weights::fit::Gpu| format!("{}, {}, driver {}", g.name, Size(g.memory), g.driver);
-    finding(Severity::Good, "gpu", machine.gpus.iter().map(name).collect::<Vec<_>>().join("; "), "")
 }
 
 fn devices(subject: &'static str, list: &Result<Vec<String>, String>) -> Finding {

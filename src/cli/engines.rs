@@ -1,15 +1,17 @@
 //! Which engine answers, as said on the command line or in the settings, and how it is loaded.
 
 use super::Failure;
+use super::omni::OmniArgs;
 use crate::engine::cascade::{CascadeEngine, CascadeOptions, CascadePaths};
-use crate::engine::omni::{Compute, OmniEngine, OmniOptions, Precision, Quantization};
+use crate::engine::device::{Compute, DeviceChoice};
+use crate::engine::omni::{OmniEngine, OmniOptions, Precision};
 use crate::engine::scripted::{Script, ScriptedEngine};
 use crate::engine::{Engine, EngineError};
-use crate::session::{EndOfTurnModel, EngineLoader};
+use crate::session::{EndOfTurnJudge, EndOfTurnModel, EngineLoader};
 use crate::turn::smart_turn::SmartTurn;
-use crate::weights::{Catalog, Role, Store};
+use crate::weights::{Catalog, Role, Size, Store, WeightsError, fit};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The engines there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -28,25 +30,14 @@ pub struct EngineArgs {
     /// Who answers [default: as in the settings, else cascade]
     #[arg(long, global = true, value_enum)]
     pub engine: Option<EngineKind>,
-    /// The language model: a catalog id (see `antiphon models list`) or any GGUF file of the Qwen2 or Llama family
+    /// The language model: a catalog id (see `antiphon models list`) or any GGUF file of the Qwen2 or Llama family; for
+    /// the omni engine a GGUF file of its own language model, which then takes the place of the checkpoint's
     #[arg(long, global = true, value_name = "ID|FILE")]
     pub llm: Option<String>,
-    /// The folder of a MiniCPM-o 2.6 checkpoint, for the omni engine
-    #[arg(long, global = true, value_name = "DIR")]
-    pub model: Option<PathBuf>,
     /// Speak in this voice: one that is kept (see `antiphon voices list`), or a recording (5 to 15 s of one speaker);
     /// omni only
     #[arg(long, global = true, value_name = "NAME|FILE")]
     pub voice: Option<PathBuf>,
-    /// Where the omni engine computes: cpu, cuda, cuda:N or metal
-    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
-    pub device: Compute,
-    /// Precision of the omni engine: f32, f16 or bf16 (a CPU always computes in f32)
-    #[arg(long, global = true, value_name = "KIND", default_value = "f32")]
-    pub dtype: Precision,
-    /// Make the omni engine's language model smaller while it loads: q8_0 or q4_k
-    #[arg(long, global = true, value_name = "KIND")]
-    pub quantize: Option<Quantization>,
     /// The script of the scripted engine (JSON; without one it plays a short demonstration)
     #[arg(long, global = true, value_name = "FILE")]
     pub script: Option<PathBuf>,
@@ -56,6 +47,8 @@ pub struct EngineArgs {
     /// Seed of all sampling: the same seed and question give the same answer
     #[arg(long, global = true, default_value_t = 0)]
     pub seed: u64,
+    #[command(flatten)]
+    pub omni: OmniArgs,
 }
 
 /// The engine that was chosen.
@@ -65,6 +58,9 @@ pub struct EngineChoice {
     pub llm: Option<String>,
     pub script: Option<PathBuf>,
     pub model: Option<PathBuf>,
+    /// Where the omni engine computes, and in which precision (`None`: what suits the place).
+    pub place: (DeviceChoice, Option<Precision>),
+    /// How else it is loaded.
     pub omni: OmniOptions,
     pub store: Store,
 }
@@ -74,18 +70,37 @@ impl EngineChoice {
     pub fn check(&self) -> Result<(), Failure> {
         match self.kind {
             EngineKind::Cascade => cascade_paths(&self.store, self.llm.as_deref()).map(drop),
-            EngineKind::Omni => self.model_dir().map(drop),
+            EngineKind::Omni => match &self.omni.llm {
+                Some(file) if !file.is_file() => Err(Failure::usage(format!(
+                    "{}: no such file: with the omni engine, --llm is a GGUF file of its language model",
+                    file.display()
+                ))),
+                _ => self.model_dir().map(drop),
+            },
             EngineKind::Scripted => self.read_script().map(drop),
         }
     }
 
-    fn model_dir(&self) -> Result<&Path, Failure> {
+    /// How the omni engine is loaded on this machine. Looks for a GPU; called on the thread that will own it.
+    fn omni_options(&self) -> OmniOptions {
+        let (device, dtype) = self.place;
+        let found = device.find();
+        if let Some(note) = found.note {
+            tracing::warn!("{note}");
+        }
+        let suits = if found.compute == Compute::Cpu { Precision::F32 } else { Precision::Bf16 };
+        let room = match found.compute {
+            Compute::Cpu | Compute::Metal => Some(fit::free_memory()),
+            Compute::Cuda(number) => fit::free_gpu_memory(number),
+        };
+        OmniOptions { device: found.compute, dtype: dtype.unwrap_or(suits), room, ..self.omni.clone() }
+    }
+
+    fn model_dir(&self) -> Result<PathBuf, Failure> {
         match &self.model {
-            Some(dir) if dir.is_dir() => Ok(dir),
+            Some(dir) if dir.is_dir() => Ok(dir.clone()),
             Some(dir) => Err(Failure::missing(format!("{}: no such folder: check --model", dir.display()))),
-            None => Err(Failure::missing(
-                "the omni engine needs its weights: download openbmb/MiniCPM-o-2_6 and give its folder with --model DIR",
-            )),
+            None => pulled_checkpoint(&self.store),
         }
     }
 
@@ -108,19 +123,20 @@ impl EngineChoice {
                 }
                 EngineKind::Omni => {
                     let dir = choice.model_dir().map_err(model)?;
-                    Box::new(OmniEngine::load(dir, choice.omni.clone(), progress)?)
+                    Box::new(OmniEngine::load(&dir, choice.omni_options(), progress)?)
                 }
                 EngineKind::Scripted => Box::new(ScriptedEngine::new(choice.read_script().map_err(model)?)),
             })
         })
     }
 
-    /// Loads the judge of pauses, on the ear's thread; without it, only silence ends a turn.
+    /// Loads the judge of pauses, on a thread of its own; without it, only silence ends a turn.
     pub fn end_of_turn(&self) -> EndOfTurnModel {
         let store = self.store.clone();
         Box::new(move || {
             let path = first_file(&store, Role::EndOfTurn).map_err(|e| tracing::warn!("{e}")).ok()?;
-            SmartTurn::load(&path, 1).map_err(|e| tracing::warn!("{e}")).ok()
+            let model = SmartTurn::load(&path, 1).map_err(|e| tracing::warn!("{e}")).ok()?;
+            Some(Box::new(model) as Box<dyn EndOfTurnJudge>)
         })
     }
 }
@@ -130,6 +146,21 @@ const DEMO_SCRIPT: &str = include_str!("../../assets/script.json");
 
 fn parse_script(name: &str, text: &str) -> Result<Script, Failure> {
     serde_json::from_str(text).map_err(|e| Failure::usage(format!("{name}: not a script ({e}): mend that line")))
+}
+
+/// The omni engine's checkpoint in the catalog.
+const CHECKPOINT: &str = "minicpm-o-2_6";
+
+/// The folder of the omni engine's checkpoint, where it was pulled.
+fn pulled_checkpoint(store: &Store) -> Result<PathBuf, Failure> {
+    let model = Catalog::built_in().and_then(|c| c.model(CHECKPOINT)).map_err(Failure::working)?;
+    store.folder_in(model).map_err(|error| match error {
+        WeightsError::NotInstalled { .. } => Failure::missing(format!(
+            "{error} (about {}), or give the folder of a checkpoint with --model DIR",
+            Size(store.resolved(model).download_size())
+        )),
+        other => Failure::missing(other),
+    })
 }
 
 fn first_file(store: &Store, role: Role) -> Result<PathBuf, Failure> {
@@ -161,9 +192,9 @@ fn cascade_paths(store: &Store, llm: Option<&str>) -> Result<CascadePaths, Failu
 fn llm_path(store: &Store, id: &str) -> Result<PathBuf, Failure> {
     let catalog = Catalog::built_in().map_err(Failure::working)?;
     if let Ok(model) = catalog.model(id)
-        && let Some(file) = model.files.first()
+        && matches!(model.role, Role::Llm | Role::OmniLlm)
     {
-        return store.path_in(model, file.kept().0).map_err(Failure::missing);
+        return store.first_path(model).map_err(Failure::missing);
     }
     let path = PathBuf::from(id);
     if path.is_file() {

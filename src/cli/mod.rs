@@ -4,17 +4,18 @@
 
 pub mod bench;
 pub mod converse;
+pub mod dev;
 pub mod devices;
 pub mod doctor;
 pub mod drive;
 pub mod engines;
 pub mod models;
+pub mod omni;
 pub mod say;
 pub mod table;
 pub mod voices;
 pub mod window;
 
-use crate::engine::omni::OmniOptions;
 use crate::engine::{CancelToken, SessionSetup};
 use crate::settings::{self, Settings};
 use crate::voice::VoiceLibrary;
@@ -41,6 +42,12 @@ pub struct Cli {
     /// Say more on stderr (-v: what happens, -vv: everything)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// How the window listens, rather than as in the settings
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub mode: Option<window::Mode>,
+    /// Answers are heard through headphones: no echo is cancelled
+    #[arg(long)]
+    pub headphones: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
     #[command(subcommand)]
@@ -72,6 +79,8 @@ pub enum Door {
     Voices(voices::VoicesArgs),
     /// Measure every stage over a set of spoken questions
     Bench(bench::BenchArgs),
+    /// Tools for developers: a random checkpoint
+    Dev(dev::DevArgs),
 }
 
 /// Why a command could not do what it was asked, and the exit code that says so.
@@ -215,18 +224,20 @@ fn open(cli: Cli) -> Outcome {
     let settings_path = settings::default_path();
     let loaded = settings_path.as_deref().map(Settings::load);
     let message = loaded.as_ref().and_then(|l| l.message.clone());
-    let settings = loaded.map(|l| l.settings).unwrap_or_default();
+    let mut settings = loaded.map(|l| l.settings).unwrap_or_default();
+    if let Some(mode) = cli.mode {
+        (settings.hands_free, settings.half_duplex) = mode.hands_free_and_half_duplex();
+    }
+    settings.headphones |= cli.headphones;
+    let kind = engine_kind(&cli, &settings);
+    let own_llm = cli.engine.llm.clone().filter(|_| kind == EngineKind::Omni).map(PathBuf::from);
     let choice = EngineChoice {
-        kind: engine_kind(&cli, &settings),
+        kind,
         llm: cli.engine.llm.clone().or_else(|| settings.llm.clone()),
         script: cli.engine.script.clone(),
-        model: cli.engine.model.clone(),
-        omni: OmniOptions {
-            device: cli.engine.device,
-            dtype: cli.engine.dtype,
-            quantize: cli.engine.quantize,
-            ..OmniOptions::default()
-        },
+        model: cli.engine.omni.model(&settings),
+        place: cli.engine.omni.place(&settings)?,
+        omni: cli.engine.omni.options(own_llm, &settings)?,
         store: store.clone(),
     };
     let library = VoiceLibrary::new(store.home());
@@ -256,6 +267,12 @@ fn open(cli: Cli) -> Outcome {
         }
         Some(Door::Voices(args)) => voices::run(args, &library, &mut std::io::stdout()),
         Some(Door::Bench(args)) => bench::run(&args, &choice, setup),
+        Some(Door::Dev(args)) => {
+            let cancel = CancelToken::default();
+            let on_end = cancel.clone();
+            on_interrupt(move || on_end.cancel());
+            dev::run(args, setup.seed, &cancel)
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::weights::{
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ pub enum ModelsCommand {
         json: bool,
     },
     /// Fetch models; without names, the starter set
+    ///
+    /// Goes on where an earlier pull was broken off. The hub's address is read from HF_ENDPOINT, your token for it, if you
+    /// have one, from HF_TOKEN.
     Pull {
         /// Names, as `models list` shows them
         ids: Vec<String>,
@@ -38,6 +41,9 @@ pub enum ModelsCommand {
         /// Take the files from this folder instead of the network
         #[arg(long, value_name = "DIR")]
         from: Option<PathBuf>,
+        /// Agree to the licences of the models named, where that is asked for
+        #[arg(long, alias = "accept-license")]
+        accept_licence: bool,
     },
     /// Compute the checksums anew; without names, of everything that is here
     Verify { ids: Vec<String> },
@@ -56,9 +62,11 @@ pub fn run(args: ModelsArgs, store: &Store, cancel: &CancelToken, out: &mut dyn 
     match args.command {
         ModelsCommand::List { json: true } => list_json(store, catalog, out),
         ModelsCommand::List { json: false } => list(store, catalog, out),
-        ModelsCommand::Pull { ids, starter, from } => {
+        ModelsCommand::Pull { ids, starter, from, accept_licence } => {
             let options = PullOptions { from, ..PullOptions::default() };
-            pull(store, &chosen(catalog, &ids, starter)?, &options, cancel, out)
+            let models = chosen(catalog, &ids, starter)?;
+            agree(store, &models, accept_licence)?;
+            pull(store, &models, &options, cancel, out)
         }
         ModelsCommand::Verify { ids } => check(store, catalog, &ids, cancel, out),
         ModelsCommand::Path { id } => {
@@ -83,6 +91,30 @@ fn chosen<'a>(catalog: &'a Catalog, ids: &[String], starter: bool) -> anyhow::Re
     Ok(models)
 }
 
+/// Shows the terms of models that have some, before anything of them is fetched, and has them agreed to: by the option, or
+/// by a yes at the terminal.
+fn agree(store: &Store, models: &[&Model], accept: bool) -> anyhow::Result<()> {
+    for model in models.iter().filter(|m| !store.terms_accepted(m) && !store.is_ready(m)) {
+        let mut terminal = std::io::stderr();
+        let terms = model.terms.as_deref().unwrap_or_default();
+        writeln!(terminal, "{}, about {}\n{}\n", model.title, Size(model.download_size()), terms.trim())?;
+        if !accept {
+            if !std::io::stdin().is_terminal() || !terminal.is_terminal() {
+                bail!("{} has a licence to be agreed to (above): if you do, pull it with --accept-licence", model.id);
+            }
+            write!(terminal, "Do you agree? [y/N] ")?;
+            terminal.flush()?;
+            let mut answer = String::new();
+            std::io::stdin().read_line(&mut answer)?;
+            if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+                bail!("{} was not fetched, because its licence was not agreed to", model.id);
+            }
+        }
+        store.accept_terms(model)?;
+    }
+    Ok(())
+}
+
 /// How much of a model is here, in a word or two.
 pub(crate) fn state_words(installed: &Installed<'_>) -> String {
     if installed.is_complete() {
@@ -103,7 +135,8 @@ fn list(store: &Store, catalog: &Catalog, out: &mut dyn Write) -> anyhow::Result
     let width = catalog.models.iter().map(|m| m.id.len()).max().unwrap_or(0);
     for here in &installed {
         let model = here.model;
-        let (role, size) = (model.role.title(), Size(model.kept_size()).to_string());
+        let about = if store.resolved(model).files.is_empty() { "about " } else { "" };
+        let (role, size) = (model.role.title(), format!("{about}{}", Size(store.resolved(model).kept_size())));
         let starter = if model.starter { ", starter" } else { "" };
         writeln!(out, "{:width$}  {:10}  {role}, {size}, {}{starter}", model.id, state_words(here), model.licence)?;
         writeln!(out, "{:width$}  {:10}  {}", "", "", model.purpose)?;
@@ -121,12 +154,13 @@ fn list_json(store: &Store, catalog: &Catalog, out: &mut dyn Write) -> anyhow::R
         .installed(catalog)
         .iter()
         .map(|here| {
-            let m = here.model;
+            let m = &*store.resolved(here.model);
+            let revision = store.pin_of(m).and_then(|pin| pin.revision().map(str::to_owned));
             serde_json::json!({
                 "id": m.id, "title": m.title, "role": m.role, "licence": m.licence, "purpose": m.purpose,
                 "starter": m.starter, "memory_bytes": m.memory, "cores": m.cores,
                 "download_bytes": m.download_size(), "disk_bytes": m.kept_size(), "partial_bytes": here.partial_bytes,
-                "installed": here.is_complete(), "files": here.files,
+                "installed": here.is_complete(), "files": here.files, "revision": revision, "terms": m.terms,
             })
         })
         .collect();
@@ -147,7 +181,9 @@ fn pull(
     bar.bar.finish_and_clear();
     outcome?;
     for model in models {
-        writeln!(out, "{} is ready ({})", model.id, Size(model.kept_size()))?;
+        let size = Size(store.resolved(model).kept_size());
+        let origin = store.pin_of(model).map_or(String::new(), |pin| format!(", {}", pin.origin()));
+        writeln!(out, "{} is ready ({size}{origin})", model.id)?;
     }
     Ok(())
 }
@@ -187,7 +223,7 @@ fn check(
     Ok(())
 }
 
-/// A progress bar with speed and remaining time. Shows nothing where the error stream is no terminal.
+/// A progress bar over all files of all models, with speed and remaining time. Shows nothing where the error stream is no terminal.
 struct Bar {
     bar: ProgressBar,
 }
@@ -205,9 +241,9 @@ impl Bar {
     }
 
     fn show(&mut self, p: &Progress) {
-        self.bar.set_length(p.total_bytes);
+        self.bar.set_length(p.all_total);
         self.bar.set_prefix(format!("{}/{}", p.model, p.file));
-        self.bar.set_position(p.done_bytes);
+        self.bar.set_position(p.all_done);
         self.bar.set_message(doing(p));
     }
 }
@@ -227,7 +263,8 @@ pub fn doing(p: &Progress) -> String {
     if p.bytes_per_second < 1.0 || p.done_bytes >= p.total_bytes {
         return step.to_owned();
     }
-    let left = (p.total_bytes - p.done_bytes) as f64 / p.bytes_per_second;
+    let bytes = if p.source.brings() { p.all_total.saturating_sub(p.all_done) } else { p.total_bytes - p.done_bytes };
+    let left = bytes as f64 / p.bytes_per_second;
     let left = HumanDuration(Duration::from_secs_f64(left.min(1e6)));
     format!("{step}, {}/s, {left} left", Size(p.bytes_per_second as u64))
 }

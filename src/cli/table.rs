@@ -12,7 +12,7 @@ pub fn turn(report: &TurnReport) -> String {
 }
 
 fn write_turn(out: &mut String, report: &TurnReport) -> std::fmt::Result {
-    writeln!(out, "you      {}", report.heard)?;
+    writeln!(out, "you      {}", report.question())?;
     writeln!(out, "answer   {}{}", report.answer, if report.cut_off { "  (cut off)" } else { "" })?;
     writeln!(out)?;
     writeln!(

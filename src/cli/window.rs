@@ -5,9 +5,32 @@ use super::{Failure, Outcome, interrupted, interrupts_are_success};
 use crate::app;
 use crate::audio::{CardChoice, DeviceId};
 use crate::engine::SessionSetup;
+use crate::session::command::Command;
 use crate::session::{self, CardSource, Parts};
 use crate::settings::Settings;
 use std::path::PathBuf;
+
+/// How the window listens.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// All the time; speak over an answer to interrupt it
+    HandsFree,
+    /// While the talk button is down
+    PushToTalk,
+    /// Hands-free, with the microphone off while an answer sounds
+    HalfDuplex,
+}
+
+impl Mode {
+    /// The two settings that make it.
+    pub const fn hands_free_and_half_duplex(self) -> (bool, bool) {
+        match self {
+            Mode::HandsFree => (true, false),
+            Mode::PushToTalk => (false, false),
+            Mode::HalfDuplex => (true, true),
+        }
+    }
+}
 
 /// Opens the window and returns when it is closed.
 ///
@@ -42,11 +65,14 @@ pub fn run(
     };
     interrupts_are_success();
     let (session, events) = session::start(parts).map_err(Failure::working)?;
+    let commands = session.commands();
+    commands.send(Command::SetHalfDuplex(settings.half_duplex));
+    commands.send(Command::SetHeadphones(settings.headphones));
     let save = move |settings: &Settings| match &settings_path {
         Some(path) => settings.save(path).map_err(|e| e.to_string()),
         None => Ok(()),
     };
-    let closed = app::run(session.commands(), events, settings, save);
+    let closed = app::run(commands, events, settings, save);
     session.stop();
     match closed {
         Err(error) if !interrupted() => {

@@ -4,8 +4,8 @@
 //! their checkpoint names, and one that is missing or of another shape is an error that names it.
 //!
 //! Structure (Radford et al., 2022): two convolutions (the second halves the frame rate to 50 a second), learned or
-//! sinusoidal positions read from the checkpoint, then layers of pre-norm attention and feed-forward with the exact
-//! (erf) GELU, and a final norm.
+//! sinusoidal positions read from the checkpoint, then layers of pre-norm attention and feed-forward with a
+//! GELU (the exact one unless the configuration says otherwise), and a final norm.
 
 use super::EngineError;
 use super::linear::Linear;
@@ -15,6 +15,34 @@ use candle_core::{D, Device, Tensor};
 use candle_nn::{Conv1d, Conv1dConfig, LayerNorm, Module, VarBuilder, ops};
 
 const NORM_EPS: f64 = 1e-5;
+
+/// What stands between two layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// The exact GELU, x times the normal distribution's cumulative function: Whisper's.
+    #[default]
+    Gelu,
+    /// Its approximation by a hyperbolic tangent.
+    GeluTanh,
+}
+
+impl Activation {
+    /// By its name in a checkpoint's configuration (`activation_function`, as in Hugging Face's `ACT2FN`).
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "gelu" => Some(Self::Gelu),
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Some(Self::GeluTanh),
+            _ => None,
+        }
+    }
+
+    fn of(self, x: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Gelu => x.gelu_erf(),
+            Self::GeluTanh => x.gelu(),
+        }
+    }
+}
 
 /// The sizes of an encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +55,7 @@ pub struct AudioEncoderConfig {
     pub ffn: usize,
     /// Positions there are embeddings for (1500: 30 s).
     pub max_positions: usize,
+    pub activation: Activation,
 }
 
 /// A loaded encoder.
@@ -92,7 +121,7 @@ impl AudioEncoder {
     }
 
     fn read(config: AudioEncoderConfig, vb: &VarBuilder, quantise: Option<GgmlDType>) -> Result<Self, EngineError> {
-        let AudioEncoderConfig { width, layers, heads, ffn, max_positions } = config;
+        let AudioEncoderConfig { width, layers, heads, ffn, max_positions, .. } = config;
         if heads == 0 || width % heads != 0 {
             return Err(EngineError::Model(format!("a width of {width} does not divide into {heads} heads")));
         }
@@ -169,8 +198,9 @@ impl AudioEncoder {
         }
         let device: &Device = self.positions.device();
         let x = Tensor::from_slice(&mel.data, (1, mel::BINS, mel.frames), device)?.to_dtype(self.positions.dtype())?;
-        let x = self.conv1.forward(&x)?.gelu_erf()?;
-        Ok(self.conv2.forward(&x)?.gelu_erf()?.squeeze(0)?)
+        let activation = self.config.activation;
+        let x = activation.of(&self.conv1.forward(&x)?)?;
+        Ok(activation.of(&self.conv2.forward(&x)?)?.squeeze(0)?)
     }
 
     /// `[positions, width]`: convolutions and position embeddings from `first` on.
@@ -194,7 +224,7 @@ impl AudioEncoder {
     ) -> Result<Tensor, EngineError> {
         let new = x.dim(0)?;
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, self.config.heads, mask, i, cache.as_deref_mut())?;
+            x = layer.forward(&x, &self.config, mask, i, cache.as_deref_mut())?;
         }
         if let Some(cache) = cache {
             cache.len += new;
@@ -207,7 +237,7 @@ impl Layer {
     fn forward(
         &self,
         x: &Tensor,
-        heads: usize,
+        &AudioEncoderConfig { heads, activation, .. }: &AudioEncoderConfig,
         mask: Option<&Tensor>,
         index: usize,
         cache: Option<&mut EncoderCache>,
@@ -234,7 +264,7 @@ impl Layer {
         }
         let heard = ops::softmax_last_dim(&scores)?.matmul(&v)?;
         let x = (x + self.out.forward(&heard.transpose(0, 1)?.reshape((n, width))?)?)?;
-        let h = self.fc1.forward(&self.ffn_norm.forward(&x)?)?.gelu_erf()?;
+        let h = activation.of(&self.fc1.forward(&self.ffn_norm.forward(&x)?)?)?;
         Ok((x + self.fc2.forward(&h)?)?)
     }
 }

@@ -103,10 +103,7 @@ impl Linear {
                 "`{weight_name}` is {inputs} wide, which does not divide into {kind:?} blocks of {}: choose another quantisation",
                 kind.block_size()
             ))),
-            Some(kind) => {
-                let quantised = QTensor::quantize_onto(&weight.to_dtype(DType::F32)?, kind, &place.device)?;
-                Self::quantised(Arc::new(quantised), bias, place.dtype)
-            }
+            Some(kind) => Self::quantised(Arc::new(quantise(&weight, kind, &place.device)?), bias, place.dtype),
             None => Ok(Self::dense(place.dense(&weight)?, bias)),
         }
     }
@@ -174,6 +171,29 @@ impl Linear {
         };
         Ok(Some(Linear { weight, bias, padding: self.padding }))
     }
+}
+
+/// Quantises `weight` `[out, in]` on all cores: billions of weights take one core many minutes. `in` must divide into
+/// blocks.
+fn quantise(weight: &Tensor, kind: GgmlDType, device: &Device) -> Result<QTensor, EngineError> {
+    let (rows, width) = weight.dims2()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = rows.div_ceil(cores).max(1);
+    let part = |from: usize| -> candle_core::Result<Vec<u8>> {
+        let rows = weight.narrow(0, from, share.min(rows - from))?.to_dtype(DType::F32)?.contiguous()?;
+        Ok(QTensor::quantize(&rows, kind)?.data()?.into_owned())
+    };
+    let parts: Vec<candle_core::Result<Vec<u8>>> = std::thread::scope(|scope| {
+        let part = &part;
+        let workers: Vec<_> = (0..rows).step_by(share).map(|from| scope.spawn(move || part(from))).collect();
+        // A worker panics only if candle does, and then this thread goes the same way.
+        workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    let mut bytes = Vec::with_capacity(rows * width / kind.block_size() * kind.type_size());
+    for part in parts {
+        bytes.extend(part?);
+    }
+    Ok(QTensor::new(QStorage::from_data(Cow::Owned(bytes), device, kind)?, (rows, width))?)
 }
 
 /// The width that `candle`'s vectorised Q8_0 kernel for x86 works in.
@@ -303,6 +323,17 @@ mod tests {
         // What remains is the rounding of the inputs to 8 bits.
         assert!(relative < 0.01, "{relative}");
         assert_eq!(layer.padding, if cfg!(target_arch = "x86_64") { 128 } else { 0 });
+    }
+
+    #[test]
+    fn quantising_on_all_cores_gives_what_one_core_gives() {
+        for (rows, width, kind) in [(1, 256, GgmlDType::Q4K), (37, 512, GgmlDType::Q4K), (130, 96, GgmlDType::Q8_0)] {
+            let w = ramp(rows, width, 0.0171);
+            let found = quantise(&w, kind, &Device::Cpu).unwrap();
+            let expected = QTensor::quantize(&w, kind).unwrap();
+            assert_eq!(found.shape(), expected.shape());
+            assert!(found.data().unwrap() == expected.data().unwrap(), "{rows} rows of {width} as {kind:?}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@
 
 pub mod audio_encoder;
 pub mod cascade;
+pub mod device;
 pub mod gguf;
 pub mod kv_cache;
 pub mod linear;
@@ -116,6 +117,9 @@ pub struct EngineInfo {
     pub max_overlap: usize,
     /// Whether it can speak in a voice taken from a file.
     pub clones_voices: bool,
+    /// Whether it tells what it understood in words ([`ResponseSink::heard`]). One that goes from sound to answer
+    /// without writing the question down does not.
+    pub transcribes: bool,
 }
 
 /// How a conversation begins.

@@ -147,7 +147,7 @@ fn draw(candidates: &[(u32, f64)], point: f64) -> u32 {
 fn argmax(logits: &[f32]) -> Result<u32, EngineError> {
     let mut best: Option<(usize, f32)> = None;
     for (i, &l) in logits.iter().enumerate() {
-        if l.is_nan() {
+        if l.is_nan() || l == f32::INFINITY {
             return Err(damaged());
         }
         if l > best.map_or(f32::NEG_INFINITY, |b| b.1) {

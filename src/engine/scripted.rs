@@ -150,6 +150,11 @@ impl Record {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Forgets everything so far: a dialogue of hours would fill the memory with it.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// How many samples were heard so far.
     pub fn samples_heard(&self) -> usize {
         self.all().iter().map(|r| if let Recorded::Heard(n) = r { *n } else { 0 }).sum()
@@ -205,6 +210,7 @@ impl Engine for ScriptedEngine {
             output_rate: self.script.output_rate,
             max_overlap: samples_of(overlaps.max().unwrap_or(0) as f32 / 1000.0, self.script.output_rate),
             clones_voices: true,
+            transcribes: true,
         }
     }
 

@@ -6,6 +6,7 @@
 
 use super::Stage;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// What a turn took. Times in milliseconds since the last voiced sample of the user (for a typed turn: since it was
 /// sent); work done before it, while the user still spoke, has negative times.
@@ -13,8 +14,10 @@ use serde::{Deserialize, Serialize};
 pub struct TurnReport {
     /// Counts from 1 in a conversation.
     pub turn: u64,
-    /// What the user said, as understood.
+    /// What the user said, as understood; empty when the engine answers sound without writing it down.
     pub heard: String,
+    /// How long the user spoke; `null` when the turn was typed.
+    pub question_seconds: Option<f64>,
     /// The whole answer, as far as it was made.
     pub answer: String,
     /// How many bytes of the answer were heard.
@@ -39,6 +42,21 @@ pub struct TurnReport {
     pub xruns: u64,
     /// One row per stage that did something, in the order of a turn.
     pub stages: Vec<StageReport>,
+}
+
+impl TurnReport {
+    /// The question for people: its words, or how long was spoken when nobody wrote them down.
+    pub fn question(&self) -> Cow<'_, str> {
+        question(&self.heard, self.question_seconds)
+    }
+}
+
+/// The question for people: its words, or how long was spoken when nobody wrote them down.
+pub fn question(heard: &str, seconds: Option<f64>) -> Cow<'_, str> {
+    match seconds {
+        Some(seconds) if heard.is_empty() => Cow::Owned(format!("(spoken, {seconds:.1} s)")),
+        _ => Cow::Borrowed(heard),
+    }
 }
 
 /// What one stage did in a turn.
@@ -73,6 +91,7 @@ mod tests {
         let report = TurnReport {
             turn: 2,
             heard: "你好\n\"hi\"".into(),
+            question_seconds: Some(1.5),
             answer: "Hello.".into(),
             spoken_bytes: 6,
             ttfa_ms: Some(612.5),
@@ -90,8 +109,15 @@ mod tests {
         let line = to_json_line(&report).unwrap();
         assert_eq!(
             line,
-            r#"{"turn":2,"heard":"你好\n\"hi\"","answer":"Hello.","spoken_bytes":6,"cut_off":false,"ttfa_ms":612.5,"ttfa_compute_ms":null,"end_of_turn_ms":null,"rtf":null,"speech_seconds":0.75,"starvation_events":0,"starvation_ms":0.0,"xruns":0,"stages":[{"stage":"llm_prefill","total_ms":80.0,"count":1,"units":40,"first_start_ms":-10.0,"last_end_ms":70.0}]}"#
+            r#"{"turn":2,"heard":"你好\n\"hi\"","question_seconds":1.5,"answer":"Hello.","spoken_bytes":6,"cut_off":false,"ttfa_ms":612.5,"ttfa_compute_ms":null,"end_of_turn_ms":null,"rtf":null,"speech_seconds":0.75,"starvation_events":0,"starvation_ms":0.0,"xruns":0,"stages":[{"stage":"llm_prefill","total_ms":80.0,"count":1,"units":40,"first_start_ms":-10.0,"last_end_ms":70.0}]}"#
         );
         assert_eq!(serde_json::from_str::<TurnReport>(&line).unwrap(), report);
+    }
+
+    #[test]
+    fn a_question_nobody_wrote_down_is_told_by_its_length() {
+        assert_eq!(question("why", Some(2.0)), "why");
+        assert_eq!(question("", Some(2.04)), "(spoken, 2.0 s)");
+        assert_eq!(question("", None), "");
     }
 }

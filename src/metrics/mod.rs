@@ -8,7 +8,7 @@ mod stage;
 mod timeline;
 mod trace;
 
-pub use export::{StageReport, TurnReport, to_json_line};
+pub use export::{StageReport, TurnReport, question, to_json_line};
 pub use histogram::Histogram;
 pub use stage::{Stage, StageMark};
 pub use timeline::{Bar, Timeline};

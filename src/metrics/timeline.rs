@@ -60,6 +60,11 @@ impl Timeline {
         text.clone_into(&mut self.report.heard);
     }
 
+    /// How long the user spoke; replaces.
+    pub fn question(&mut self, seconds: f64) {
+        self.report.question_seconds = Some(seconds);
+    }
+
     /// More of the answer's text.
     pub fn answer(&mut self, piece: &str) {
         self.report.answer.push_str(piece);

@@ -1,13 +1,18 @@
-//! Keeps a sound card open: opens it in the background, hands its ends to the ear and the mouth, watches its health,
-//! and looks for it again when it is gone. Owned by the session thread; what blocks runs on a thread of its own.
+//! Keeps microphone and loudspeaker open: opens them in the background, each by itself, hands their ends to the ear and
+//! the mouth, watches their health, follows the system's default, and looks for what is gone. Owned by the session
+//! thread; what blocks runs on threads of their own.
 
 use super::ear::EarJob;
-use super::event::{DeviceEntry, DeviceList, Event};
+use super::event::{DeviceEntry, DeviceList as Shown, Event, Severity};
 use super::inbox::Inbox;
+use super::line::{Line, Opened};
 use super::mouth::MouthJob;
 use super::orchestrator::Wires;
 use super::turn_record::Counters;
-use crate::audio::{self, AudioError, Backoff, CaptureShared, Card, CardChoice, DeviceId, Direction, PlaybackControl};
+use crate::audio::{
+    AudioError, CaptureShared, Card, CardChoice, CardSupply, DeviceId, DeviceList, Direction, FarEnd, PlaybackControl,
+    SystemCards, Trouble, Watching,
+};
 use crate::dsp::level;
 use crate::time::Micros;
 use std::sync::Arc;
@@ -20,33 +25,40 @@ const COUNTERS_EVERY: Duration = Duration::from_millis(250);
 
 /// Where the sound comes from and goes to.
 pub enum CardSource {
-    /// Sound devices, looked for again when they are gone.
+    /// The system's devices, looked for again when they are gone.
     Devices(CardChoice),
+    /// Devices from elsewhere, such as simulated ones; treated like the system's.
+    Supply(Arc<dyn CardSupply>, CardChoice),
     /// A card that is already open, such as a virtual one.
     Open(Box<Card>),
 }
 
-/// What a look at the card found.
-pub enum Look {
-    Well,
-    /// The card is gone; what happened, in words.
-    Lost(String),
+/// What happened to the card.
+pub enum News {
+    /// To be told to the door.
+    Tell(Event),
+    /// This device is gone, and nothing took its place.
+    Lost(Direction),
+    /// A device of this kind is open (again).
+    Back(Direction),
 }
 
 /// The keeper.
 pub struct CardKeeper {
-    choice: CardChoice,
-    /// Whether `choice` may be opened (again): not when the card was given.
-    may_open: bool,
-    card: Option<Card>,
+    /// Opens cards again; `None` when the card was given.
+    supply: Option<Arc<dyn CardSupply>>,
+    watching: Watching,
+    /// What is connected, once that is known.
+    connected: Option<DeviceList>,
+    input: Line,
+    output: Line,
+    /// As in [`CardChoice`].
+    output_buffer_ms: Option<u32>,
     capture: Option<Arc<CaptureShared>>,
     playback: Option<Arc<PlaybackControl>>,
-    trouble: Option<String>,
-    opening: bool,
-    retry_at: Option<Micros>,
-    backoff: Backoff,
     volume: f32,
-    /// Counters of cards that are gone: starvation events, starved milliseconds, xruns, lost samples.
+    ducked: bool,
+    /// Counters of devices that are gone: starvation events, starved milliseconds, xruns, lost samples.
     before: (u64, f64, u64, u64),
     shown_levels: (f32, f32),
     shown_counters: (u64, u64, u64, u32),
@@ -55,38 +67,60 @@ pub struct CardKeeper {
 
 impl CardKeeper {
     pub fn new(source: CardSource, wires: &Wires) -> Self {
+        let (supply, choice, card): (Option<Arc<dyn CardSupply>>, _, _) = match source {
+            CardSource::Devices(choice) => (Some(Arc::new(SystemCards)), choice, None),
+            CardSource::Supply(supply, choice) => (Some(supply), choice, None),
+            CardSource::Open(card) => (None, CardChoice::default(), Some(card)),
+        };
         let mut keeper = CardKeeper {
-            choice: CardChoice::default(),
-            may_open: false,
-            card: None,
+            supply,
+            watching: Watching::default(),
+            connected: None,
+            input: Line::new(Direction::Input, choice.input.clone()),
+            output: Line::new(Direction::Output, choice.output.clone()),
+            output_buffer_ms: choice.output_buffer_ms,
             capture: None,
             playback: None,
-            trouble: None,
-            opening: false,
-            retry_at: None,
-            backoff: Backoff::default(),
             volume: 1.0,
+            ducked: false,
             before: (0, 0.0, 0, 0),
             shown_levels: (FLOOR_DB, FLOOR_DB),
             shown_counters: (0, 0, 0, 0),
             counters_at: Micros::default(),
         };
-        match source {
-            CardSource::Devices(choice) => {
-                keeper.choice = choice;
-                keeper.may_open = true;
-                keeper.open(wires);
-            }
-            CardSource::Open(card) => {
-                keeper.take(*card, wires);
-            }
+        if let Some(card) = card {
+            let (microphone, loudspeaker) = card.split();
+            keeper.take(Direction::Input, microphone, wires);
+            keeper.take(Direction::Output, loudspeaker, wires);
+        } else {
+            keeper.watch(wires);
+            keeper.attempt(Direction::Input, wires);
+            keeper.attempt(Direction::Output, wires);
         }
         keeper
     }
 
+    fn watch(&mut self, wires: &Wires) {
+        let inbox = wires.inbox.clone();
+        let tell = Box::new(move |list| inbox.send(Inbox::Devices(list)).is_ok());
+        match self.supply.as_ref().map(|supply| supply.watch(tell)) {
+            Some(Ok(watching)) => self.watching = watching,
+            Some(Err(error)) => tracing::warn!("changes of the sound devices are not noticed: {error}"),
+            None => {}
+        }
+    }
+
     /// What is wrong, in words; `None` when nothing is.
-    pub fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    pub fn trouble(&self) -> Option<String> {
+        match (self.input.trouble(), self.output.trouble()) {
+            (Some(one), Some(other)) if one != other => Some(format!("{one}; {other}")),
+            (one, other) => one.or(other).map(str::to_owned),
+        }
+    }
+
+    /// Whether there is a microphone.
+    pub fn hears(&self) -> bool {
+        self.input.is_open()
     }
 
     pub fn flush(&self) {
@@ -95,7 +129,8 @@ impl CardKeeper {
         }
     }
 
-    pub fn duck(&self, down: bool) {
+    pub fn duck(&mut self, down: bool) {
+        self.ducked = down;
         if let Some(playback) = &self.playback {
             playback.set_duck(down);
         }
@@ -109,13 +144,15 @@ impl CardKeeper {
     }
 
     pub fn select_input(&mut self, id: Option<String>, wires: &Wires) {
-        self.choice.input = id.map(DeviceId);
-        self.reopen(wires);
+        self.input.chosen = id.map(DeviceId);
+        self.attempt(Direction::Input, wires);
+        wires.events.send(self.shown());
     }
 
     pub fn select_output(&mut self, id: Option<String>, wires: &Wires) {
-        self.choice.output = id.map(DeviceId);
-        self.reopen(wires);
+        self.output.chosen = id.map(DeviceId);
+        self.attempt(Direction::Output, wires);
+        wires.events.send(self.shown());
     }
 
     /// Starvation events, starved milliseconds and xruns since the session began.
@@ -163,100 +200,198 @@ impl CardKeeper {
         (levels, counters)
     }
 
-    /// Watches the card, and tries to open it again when it is time.
-    pub fn look_after(&mut self, wires: &Wires) -> Look {
+    /// Watches the devices, and tries to open them again when it is time.
+    pub fn look_after(&mut self, wires: &Wires) -> Vec<News> {
         let now = Micros::now();
-        if self.retry_at.is_some_and(|at| now >= at) {
-            self.open(wires);
-        }
-        let Some(card) = &mut self.card else { return Look::Well };
-        let health = card.health(now);
-        if health.is_well() {
-            return Look::Well;
-        }
-        let direction = if health.input.is_some() { Direction::Input } else { Direction::Output };
-        let what = format!("the {direction} stopped working");
-        self.trouble = Some(what.clone());
-        self.reopen(wires);
-        Look::Lost(what)
-    }
-
-    /// A card was opened in the background, or was not. Returns what to tell the user when it was not, once.
-    pub fn opened(&mut self, opened: Result<Card, AudioError>, wires: &Wires) -> Result<(), Option<AudioError>> {
-        self.opening = false;
-        match opened {
-            Ok(card) => {
-                self.backoff.succeeded();
-                self.trouble = None;
-                self.take(card, wires);
-                Ok(())
+        let mut news = Vec::new();
+        for direction in [Direction::Input, Direction::Output] {
+            if self.line(direction).is_due(now) {
+                self.attempt(direction, wires);
             }
-            Err(error) => {
-                self.retry_at = Some(Micros::now() + self.backoff.failed());
-                let text = error.to_string();
-                let news = self.trouble.as_deref() != Some(&text);
-                self.trouble = Some(text);
-                Err(news.then_some(error))
-            }
-        }
-    }
-
-    fn take(&mut self, mut card: Card, wires: &Wires) {
-        let (capture, playback) = (card.capture.take(), card.playback.take());
-        self.capture = capture.as_ref().map(|c| Arc::clone(&c.shared));
-        self.playback = playback.as_ref().map(|p| Arc::clone(&p.control));
-        if let Some(playback) = &self.playback {
-            playback.set_volume(self.volume);
-        }
-        // Ear and mouth outlive the session thread: they end when these senders are dropped.
-        let _ = wires.ear.send(EarJob::Card(capture));
-        let _ = wires.mouth.send(MouthJob::Card(playback));
-        self.card = Some(card);
-    }
-
-    fn reopen(&mut self, wires: &Wires) {
-        self.before = self.totals();
-        self.capture = None;
-        self.playback = None;
-        let _ = wires.ear.send(EarJob::Card(None));
-        let _ = wires.mouth.send(MouthJob::Card(None));
-        let old = self.card.take();
-        // Closing a stream may hang with a dead sound service: that thread is then left behind.
-        std::thread::spawn(move || drop(old));
-        if !self.opening {
-            self.open(wires);
-        }
-    }
-
-    fn open(&mut self, wires: &Wires) {
-        self.retry_at = None;
-        if !self.may_open {
-            return;
-        }
-        self.opening = true;
-        let (choice, inbox, events) = (self.choice.clone(), wires.inbox.clone(), wires.events.clone());
-        std::thread::spawn(move || {
-            let opened = Card::open(&choice);
-            if let Ok(list) = audio::list() {
-                let entries = |devices: Vec<audio::DeviceInfo>| {
-                    devices.into_iter().map(|d| DeviceEntry { id: d.id.0, name: d.name }).collect()
+            if let Some(trouble) = self.line(direction).look(now) {
+                let what = match trouble {
+                    Trouble::Lost => format!("the {direction} went away"),
+                    Trouble::Frozen => format!("the {direction} moves no sound any more"),
+                    Trouble::Storming => format!("the {direction} stopped working"),
                 };
-                let card = opened.as_ref().ok();
-                events.send(Event::Devices {
-                    input: DeviceList {
-                        available: entries(list.inputs),
-                        chosen: choice.input.as_ref().map(|id| id.0.clone()),
-                        open: card.and_then(|c| c.capture.as_ref()).map(|c| c.name.clone()),
-                    },
-                    output: DeviceList {
-                        available: entries(list.outputs),
-                        chosen: choice.output.as_ref().map(|id| id.0.clone()),
-                        open: card.and_then(|c| c.playback.as_ref()).map(|p| p.name.clone()),
-                    },
-                });
+                news.push(self.fail(direction, what, wires));
             }
+            if self.line(direction).becomes_missed(now) {
+                self.let_go(direction, wires);
+                news.push(News::Lost(direction));
+            }
+        }
+        news
+    }
+
+    /// The devices that are connected, or which of them the system prefers, changed.
+    pub fn devices(&mut self, list: DeviceList, wires: &Wires) -> Vec<News> {
+        let mut news = Vec::new();
+        for direction in [Direction::Input, Direction::Output] {
+            let line = self.line(direction);
+            if line.loses_its_choice(&list) {
+                let what = format!("the chosen {direction} is not connected");
+                let remedy = "The system's own is used until it is back.".to_owned();
+                news.push(News::Tell(Event::Problem { what, remedy, severity: Severity::Note }));
+            }
+        }
+        self.connected = Some(list);
+        for direction in [Direction::Input, Direction::Output] {
+            let Some(list) = &self.connected else { break };
+            let line = match direction {
+                Direction::Input => &self.input,
+                Direction::Output => &self.output,
+            };
+            if line.is_open() && line.target(list).is_none() {
+                // The system keeps such a stream running, on the echo of a loudspeaker or on nothing.
+                let what = format!("the {direction} went away");
+                news.push(self.fail(direction, what, wires));
+            } else if line.is_off_target(list) && !line.is_trying() {
+                self.attempt(direction, wires);
+            }
+        }
+        news.push(News::Tell(self.shown()));
+        news
+    }
+
+    /// An attempt to open a device in the background is over.
+    pub fn opened(&mut self, direction: Direction, opened: Result<Card, AudioError>, wires: &Wires) -> Vec<News> {
+        let was_open = self.line(direction).is_open();
+        match self.line(direction).opened(opened, Micros::now()) {
+            Opened::Use(card) => {
+                let before = self.line(direction).open_name().map(str::to_owned);
+                self.take(direction, card, wires);
+                if let Some(list) = self.connected.clone() {
+                    self.line(direction).settle(&list, Micros::now());
+                }
+                let mut news = vec![News::Back(direction), News::Tell(self.shown())];
+                if let (Some(_), Some(name)) = (before, self.line(direction).open_name()) {
+                    let what = format!("the {direction} is now \"{name}\"");
+                    news.push(News::Tell(Event::Problem { what, remedy: String::new(), severity: Severity::Note }));
+                }
+                news
+            }
+            Opened::Stale => {
+                self.attempt(direction, wires);
+                Vec::new()
+            }
+            Opened::Failed { error: AudioError::Busy { .. }, .. } if was_open => {
+                // Perhaps it is our own stream that keeps it busy.
+                vec![self.fail(direction, format!("the {direction} is being opened anew"), wires)]
+            }
+            Opened::Failed { error, news } => {
+                let remedy = match direction {
+                    Direction::Input => "Until then, type instead of speaking.",
+                    Direction::Output => "Until then, read the answers.",
+                };
+                let (what, remedy) = (error.to_string(), remedy.to_owned());
+                let problem = Event::Problem { what, remedy, severity: Severity::Warning };
+                let shown = News::Tell(self.shown());
+                if news { vec![News::Tell(problem), shown] } else { Vec::new() }
+            }
+        }
+    }
+
+    /// What is connected and what is open, for the door.
+    fn shown(&self) -> Event {
+        let list = |line: &Line, devices: Option<&Vec<crate::audio::DeviceInfo>>| Shown {
+            available: devices
+                .into_iter()
+                .flatten()
+                .map(|d| DeviceEntry { id: d.id.0.clone(), name: d.name.clone() })
+                .collect(),
+            chosen: line.chosen.as_ref().map(|id| id.0.clone()),
+            open: line.open_name().map(str::to_owned),
+        };
+        let connected = self.connected.as_ref();
+        Event::Devices {
+            input: list(&self.input, connected.map(|c| &c.inputs)),
+            output: list(&self.output, connected.map(|c| &c.outputs)),
+        }
+    }
+
+    fn line(&mut self, direction: Direction) -> &mut Line {
+        match direction {
+            Direction::Input => &mut self.input,
+            Direction::Output => &mut self.output,
+        }
+    }
+
+    /// Uses this card from now on. What was used before is closed; its sound goes on in the new one.
+    fn take(&mut self, direction: Direction, mut card: Card, wires: &Wires) {
+        self.before = self.totals();
+        let old = match direction {
+            Direction::Input => {
+                let capture = card.capture.take();
+                self.capture = capture.as_ref().map(|c| Arc::clone(&c.shared));
+                let Some(end) = capture else { return };
+                let old = self.input.keep(card, end.id.clone(), end.name.clone());
+                // Ear and mouth outlive the session thread: they end when these senders are dropped.
+                let _ = wires.ear.send(EarJob::Card(Some(end)));
+                old
+            }
+            Direction::Output => {
+                let playback = card.playback.take();
+                self.playback = playback.as_ref().map(|p| Arc::clone(&p.control));
+                let Some(mut end) = playback else { return };
+                end.control.set_volume(self.volume);
+                end.control.set_duck(self.ducked);
+                let old = self.output.keep(card, end.id.clone(), end.name.clone());
+                // A loudspeaker whose rate cannot be converted cannot be spoken through either; the mouth says so.
+                let _ = wires.ear.send(EarJob::Far(FarEnd::of(&mut end).ok().flatten()));
+                let _ = wires.mouth.send(MouthJob::Card(Some(end)));
+                old
+            }
+        };
+        close(old);
+    }
+
+    /// The open device stopped working: closes it and looks for another. Its ends stay in use until one is found, or until
+    /// it is missed.
+    fn fail(&mut self, direction: Direction, what: String, wires: &Wires) -> News {
+        let replaceable = self.supply.is_some();
+        close(self.line(direction).fail(what.clone(), replaceable, Micros::now()));
+        if !self.line(direction).is_trying() {
+            self.attempt(direction, wires);
+        }
+        let remedy = "Plug it in again or choose another; it is being looked for.".to_owned();
+        News::Tell(Event::Problem { what, remedy, severity: Severity::Warning })
+    }
+
+    /// Nothing took the place of a device that is gone.
+    fn let_go(&mut self, direction: Direction, wires: &Wires) {
+        self.before = self.totals();
+        match direction {
+            Direction::Input => {
+                self.capture = None;
+                let _ = wires.ear.send(EarJob::Card(None));
+            }
+            Direction::Output => {
+                self.playback = None;
+                let _ = wires.ear.send(EarJob::Far(None));
+                let _ = wires.mouth.send(MouthJob::Card(None));
+            }
+        }
+    }
+
+    /// Begins to open a device in the background, if nobody is at it already.
+    fn attempt(&mut self, direction: Direction, wires: &Wires) {
+        let Some(supply) = self.supply.clone() else { return };
+        let connected = self.connected.clone();
+        let Some(mut choice) = self.line(direction).begin(connected.as_ref()) else { return };
+        choice.output_buffer_ms = self.output_buffer_ms;
+        let (inbox, answers) = (wires.inbox.clone(), self.watching.answers(Micros::now()));
+        std::thread::spawn(move || {
+            let opened = if answers { supply.open(&choice) } else { Err(AudioError::Silent) };
             // The session is gone only when the program ends.
-            let _ = inbox.send(Inbox::Card(Box::new(opened)));
+            let _ = inbox.send(Inbox::Card(direction, Box::new(opened)));
         });
+    }
+}
+
+/// Closes a card in the background. Closing may hang with a dead sound service: that thread is then left behind.
+fn close(card: Option<Card>) {
+    if let Some(card) = card {
+        std::thread::spawn(move || drop(card));
     }
 }

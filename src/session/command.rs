@@ -34,6 +34,11 @@ pub enum Command {
     TalkEnd,
     /// Whether the session listens all the time and finds the turns by itself.
     SetHandsFree(bool),
+    /// Whether the microphone is off while an answer sounds, in hands-free: the answer then cannot be interrupted by
+    /// voice, and cannot interrupt itself.
+    SetHalfDuplex(bool),
+    /// Whether answers are heard through headphones, so that the microphone does not hear them and no echo is cancelled.
+    SetHeadphones(bool),
     /// The user's turn, typed. During an answer it also interrupts the answer.
     SendText(String),
     /// Stop answering. What was heard of the answer stays in the history.
@@ -49,12 +54,22 @@ pub enum Command {
     /// Whether the microphone's sound is thrown away before anybody hears it.
     SetMuted(bool),
     SetEagerness(Eagerness),
-    /// Fetch the models with these catalog ids, in this order.
+    /// Fetch the models with these catalog ids, in this order, after those that are being fetched.
     PullModels(Vec<String>),
     /// Take missing models from a folder that the user is asked for, for machines without network.
     ImportModels,
-    /// Stop fetching. What has arrived is kept, and continued by the next pull.
-    CancelPull,
+    /// Stop fetching this model until it is resumed. What comes after it goes on.
+    PausePull {
+        model: String,
+    },
+    /// Go on fetching this model where it was paused.
+    ResumePull {
+        model: String,
+    },
+    /// Stop fetching this model. What has arrived is kept, and continued by the next pull.
+    CancelPull {
+        model: String,
+    },
     /// Something about the voices to speak in.
     Voice(VoiceCommand),
     /// Load the engine, or load it again (another model was chosen, a file was repaired).

@@ -1,19 +1,22 @@
-//! The ear thread: the microphone's sound at 16 kHz, whether it is speech, and whether a pause ends the turn.
+//! The ear thread: the microphone's sound at 16 kHz without the assistant's own voice in it, whether it is speech, and
+//! whether a pause ends the turn.
 //!
-//! Owns the capture ring's reading end, the resampler, the voice activity detector and the end-of-turn model. Between
-//! looks at the ring it sleeps a few milliseconds: a callback may not wake it (that would be a system call). Invariant:
-//! every captured sample is told to the session once, in order, in frames of 16 ms.
+//! Owns the capture ring's reading end, the resampler, the echo canceller and the voice activity detector; the
+//! end-of-turn model has a [thread of its own](super::judge), and is never waited for. Between looks at the ring the ear
+//! sleeps a few milliseconds: a callback may not wake it (that would be a system call). Invariant: every captured sample
+//! is told to the session once, in order, in frames of 16 ms.
 
 use super::command::Eagerness;
 use super::inbox::{EarEvent, Inbox};
-use crate::audio::CaptureEnd;
-use crate::dsp::level::AUDIBLE;
+use super::judge::Judge;
+use crate::audio::{CaptureEnd, EchoCanceller, FarEnd};
+use crate::dsp::level::{self, AUDIBLE};
 use crate::dsp::resample::Resampler;
 use crate::engine::HEARING_RATE;
 use crate::metrics::{Stage, StageMark};
 use crate::time::Micros;
+use crate::turn::echo_gate::EchoGate;
 use crate::turn::endpoint::{self, Opinion, Verdict, decide, decide_by_silence};
-use crate::turn::smart_turn::SmartTurn;
 use crate::turn::vad::{FRAME, Vad, VadChange, VadConfig, VadFrame};
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
@@ -25,32 +28,25 @@ const NAP: Duration = Duration::from_millis(4);
 const MEMORY: usize = 8 * HEARING_RATE as usize;
 /// A score above which a frame may hold the soft end of a word.
 const FAINT: f32 = 0.1;
-/// Frames of one [`Stage::Vad`] mark.
+/// Frames of one mark of the ear's stages.
 const MARK_EVERY: u32 = 32;
-
-/// Loads the end-of-turn model, on the ear's thread; `None` leaves the decision to silence alone.
-pub type EndOfTurnModel = Box<dyn FnOnce() -> Option<SmartTurn> + Send>;
 
 /// What the ear is told.
 pub enum EarJob {
     /// Another microphone from now on (`None`: there is none).
     Card(Option<CaptureEnd>),
+    /// Another loudspeaker, which the microphone may hear (`None`: there is none).
+    Far(Option<FarEnd>),
     Eagerness(Eagerness),
+    /// Whether the loudspeaker is a headphone, which the microphone does not hear: nothing is cancelled then.
+    Headphones(bool),
+    /// Whether the microphone's sound is taken for silence.
+    Deaf(bool),
 }
 
 /// Runs until its job channel closes.
-pub fn run(jobs: &Receiver<EarJob>, inbox: &SyncSender<Inbox>, model: EndOfTurnModel, eagerness: Eagerness) {
-    let mut ear = Ear {
-        inbox,
-        source: None,
-        vad: Vad::new(VadConfig::default()),
-        eagerness: patience(eagerness),
-        turn: None,
-        model: model(),
-        memory: VecDeque::with_capacity(MEMORY + FRAME),
-        last_voiced: None,
-        vad_work: (0, Duration::ZERO, None),
-    };
+pub fn run(jobs: &Receiver<EarJob>, inbox: &SyncSender<Inbox>, judge: Judge, eagerness: Eagerness) {
+    let mut ear = Ear::new(inbox, judge, eagerness);
     loop {
         let job = if ear.source.is_some() {
             match jobs.try_recv() {
@@ -64,10 +60,8 @@ pub fn run(jobs: &Receiver<EarJob>, inbox: &SyncSender<Inbox>, model: EndOfTurnM
                 Err(_) => return,
             }
         };
-        match job {
-            Some(EarJob::Card(capture)) => ear.listen_to(capture),
-            Some(EarJob::Eagerness(eagerness)) => ear.eagerness = patience(eagerness),
-            None => {}
+        if let Some(job) = job {
+            ear.take(job);
         }
         if !ear.listen() {
             std::thread::sleep(NAP);
@@ -84,6 +78,21 @@ struct Source {
     rest: Vec<f32>,
 }
 
+/// The way from the loudspeaker to the microphone.
+struct Echo {
+    far: FarEnd,
+    canceller: EchoCanceller,
+    gate: EchoGate,
+    /// What sounded during a frame.
+    played: Vec<f32>,
+}
+
+impl Echo {
+    fn of(far: FarEnd) -> Self {
+        Echo { far, canceller: EchoCanceller::default(), gate: EchoGate::default(), played: vec![0.0; FRAME] }
+    }
+}
+
 /// The silence inside a turn.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pause {
@@ -93,28 +102,93 @@ struct Pause {
     opinion: Option<Opinion>,
 }
 
+/// Work in many small pieces, told as one mark: a frame takes microseconds.
+struct Work {
+    stage: Stage,
+    frames: u32,
+    time: Duration,
+    first: Option<Micros>,
+}
+
+impl Work {
+    fn on(stage: Stage) -> Self {
+        Work { stage, frames: 0, time: Duration::ZERO, first: None }
+    }
+
+    /// A frame's work that began at `start` is done.
+    fn done(&mut self, start: Micros) -> Option<StageMark> {
+        let first = *self.first.get_or_insert(start);
+        self.frames += 1;
+        self.time += Micros::now().since(start);
+        (self.frames == MARK_EVERY).then(|| {
+            let (stage, end, units) = (self.stage, first + self.time, self.frames * FRAME as u32);
+            *self = Work::on(stage);
+            StageMark { epoch: 0, stage, start: first, end, units }
+        })
+    }
+}
+
 struct Ear<'a> {
     inbox: &'a SyncSender<Inbox>,
     source: Option<Source>,
+    echo: Option<Echo>,
+    headphones: bool,
+    deaf: bool,
     vad: Vad,
     eagerness: endpoint::Eagerness,
     /// What is known of the turn that the user is in, if any.
     turn: Option<Pause>,
-    model: Option<SmartTurn>,
+    judge: Judge,
     /// The last seconds heard.
     memory: VecDeque<f32>,
     last_voiced: Option<Micros>,
-    /// Frames, time and start since the last mark of the detector's work.
-    vad_work: (u32, Duration, Option<Micros>),
+    vad_work: Work,
+    echo_work: Work,
 }
 
-impl Ear<'_> {
+impl<'a> Ear<'a> {
+    fn new(inbox: &'a SyncSender<Inbox>, judge: Judge, eagerness: Eagerness) -> Self {
+        Ear {
+            inbox,
+            source: None,
+            echo: None,
+            headphones: false,
+            deaf: false,
+            vad: Vad::new(VadConfig::default()),
+            eagerness: patience(eagerness),
+            turn: None,
+            judge,
+            memory: VecDeque::with_capacity(MEMORY + FRAME),
+            last_voiced: None,
+            vad_work: Work::on(Stage::Vad),
+            echo_work: Work::on(Stage::Echo),
+        }
+    }
+
     fn tell(&self, event: EarEvent) {
         // The session thread is gone only when the program ends.
         let _ = self.inbox.send(Inbox::Ear(event));
     }
 
+    fn take(&mut self, job: EarJob) {
+        match job {
+            EarJob::Card(capture) => self.listen_to(capture),
+            EarJob::Far(far) => self.echo = far.map(Echo::of),
+            EarJob::Eagerness(eagerness) => self.eagerness = patience(eagerness),
+            EarJob::Headphones(worn) => self.headphones = worn,
+            EarJob::Deaf(deaf) => self.deaf = deaf,
+        }
+    }
+
+    /// Another microphone takes over in the middle of a turn, or none does, and then the turn is over.
     fn listen_to(&mut self, capture: Option<CaptureEnd>) {
+        // What the one before has heard still belongs to the turn.
+        self.listen();
+        if capture.is_none() {
+            self.vad.reset();
+            self.turn = None;
+            self.judge.forget();
+        }
         self.source = capture.and_then(|capture| match Resampler::new(capture.rate, HEARING_RATE) {
             Ok(resampler) => Some(Source { capture, resampler, raw: Vec::new(), rest: Vec::new() }),
             Err(error) => {
@@ -122,8 +196,8 @@ impl Ear<'_> {
                 None
             }
         });
-        self.vad.reset();
-        self.turn = None;
+        // Another microphone stands in another place.
+        self.echo = self.echo.take().map(|echo| Echo::of(echo.far));
     }
 
     /// Hears what is there; `false` when nothing was.
@@ -136,25 +210,48 @@ impl Ear<'_> {
         source.resampler.process(&source.raw, &mut source.rest);
         let newest = source.capture.time_of_newest_read().unwrap_or_else(Micros::now);
         let frames = source.rest.len() / FRAME;
-        let sound: Vec<f32> = source.rest.drain(..frames * FRAME).collect();
+        let mut sound: Vec<f32> = source.rest.drain(..frames * FRAME).collect();
         // The filter's delay is sound that was read but has not come out yet.
         let behind = source.rest.len() as u64;
         let filter = Micros::of_samples(source.resampler.delay() as u64, source.capture.rate);
-        for (i, frame) in sound.chunks_exact(FRAME).enumerate() {
+        for (i, frame) in sound.chunks_exact_mut(FRAME).enumerate() {
             let after = ((frames - 1 - i) * FRAME) as u64 + behind;
-            self.frame(frame, newest - Micros::of_samples(after, HEARING_RATE) - filter);
+            let end = newest - Micros::of_samples(after, HEARING_RATE) - filter;
+            let (end, lets_through) = self.without_echo(frame, end, newest);
+            if self.deaf {
+                frame.fill(0.0);
+            }
+            self.frame(frame, end, lets_through);
         }
         true
     }
 
-    fn frame(&mut self, frame: &[f32], end: Micros) {
+    /// Takes the echo out of a frame that ends at `end`; gives when the last sample of the result was captured, and
+    /// whether the result may be somebody.
+    fn without_echo(&mut self, frame: &mut [f32], end: Micros, newest: Micros) -> (Micros, bool) {
+        let Some(echo) = self.echo.as_mut().filter(|_| !self.headphones) else {
+            return (end, true);
+        };
+        let start = Micros::now();
+        echo.far.sounded(end, newest, &mut echo.played);
+        echo.canceller.process(&echo.played, frame);
+        let lets_through = echo.gate.lets_through(level::rms_db(&echo.played), level::rms_db(frame));
+        if let Some(mark) = self.echo_work.done(start) {
+            self.tell(EarEvent::Mark(mark));
+        }
+        (end - Micros::of_samples(EchoCanceller::DELAY as u64, HEARING_RATE), lets_through)
+    }
+
+    fn frame(&mut self, frame: &[f32], end: Micros, lets_through: bool) {
         let surplus = (self.memory.len() + FRAME).saturating_sub(MEMORY);
         self.memory.drain(..surplus);
         self.memory.extend(frame);
         let start = Micros::now();
         let mut heard = VadFrame::default();
-        self.vad.push(frame, |f| heard = f);
-        self.mark_vad(start);
+        self.vad.push_gated(frame, lets_through, |f| heard = f);
+        if let Some(mark) = self.vad_work.done(start) {
+            self.tell(EarEvent::Mark(mark));
+        }
         let voiced = heard.speech && heard.silence_ms == 0;
         if (voiced || heard.score > FAINT)
             && let Some(last) = frame.iter().rposition(|x| x.abs() > AUDIBLE)
@@ -167,6 +264,7 @@ impl Ear<'_> {
                 self.tell(EarEvent::Onset);
             }
             self.turn = Some(Pause::default());
+            self.judge.forget();
         } else if !heard.speech {
             self.silence(heard.silence_ms, end);
         }
@@ -174,54 +272,29 @@ impl Ear<'_> {
 
     /// The user, in the middle of a turn, has been silent for so long.
     fn silence(&mut self, silence_ms: u32, now: Micros) {
-        let Some(mut pause) = self.turn else { return };
-        if !pause.told {
-            pause.told = true;
+        let answer = self.judge.answer();
+        let Some(pause) = &mut self.turn else { return };
+        let first = !std::mem::replace(&mut pause.told, true);
+        pause.opinion = answer.or(pause.opinion);
+        let verdict = if self.judge.is_ready() {
+            decide(self.eagerness, silence_ms, pause.opinion)
+        } else {
+            decide_by_silence(self.eagerness, silence_ms)
+        };
+        if first {
             self.tell(EarEvent::Pause);
         }
-        let mut verdict = match self.model {
-            Some(_) => decide(self.eagerness, silence_ms, pause.opinion),
-            None => decide_by_silence(self.eagerness, silence_ms),
-        };
-        if verdict == Verdict::AskModel {
-            pause.opinion = self.ask_model(silence_ms);
-            verdict = decide(self.eagerness, silence_ms, pause.opinion);
-        }
-        self.turn = Some(pause);
-        if verdict == Verdict::EndOfTurn {
-            self.turn = None;
-            let last_voiced = self.last_voiced.unwrap_or(now);
-            self.tell(EarEvent::EndOfTurn { last_voiced });
-        }
-    }
-
-    /// Asks the end-of-turn model about what was heard in the last seconds.
-    fn ask_model(&mut self, silence_ms: u32) -> Option<Opinion> {
-        let model = self.model.as_mut()?;
-        match model.probability(self.memory.make_contiguous()) {
-            Ok(complete) => {
-                tracing::debug!("after {silence_ms} ms of silence the turn is complete with probability {complete:.2}");
-                Some(Opinion { asked_at_ms: silence_ms, complete })
+        match verdict {
+            Verdict::AskModel if !self.judge.is_asked() => {
+                self.judge.ask(silence_ms, self.memory.iter().copied().collect());
             }
-            Err(error) => {
-                tracing::warn!("{error}");
-                self.model = None;
-                None
+            Verdict::AskModel | Verdict::Wait => {}
+            Verdict::EndOfTurn => {
+                self.turn = None;
+                self.judge.forget();
+                let last_voiced = self.last_voiced.unwrap_or(now);
+                self.tell(EarEvent::EndOfTurn { last_voiced });
             }
-        }
-    }
-
-    /// One mark for many frames: a frame takes microseconds.
-    fn mark_vad(&mut self, start: Micros) {
-        let (frames, work, first) = &mut self.vad_work;
-        let first = *first.get_or_insert(start);
-        *frames += 1;
-        *work += Micros::now().since(start);
-        if *frames == MARK_EVERY {
-            let end = first + *work;
-            let mark = StageMark { epoch: 0, stage: Stage::Vad, start: first, end, units: *frames * FRAME as u32 };
-            self.vad_work = (0, Duration::ZERO, None);
-            self.tell(EarEvent::Mark(mark));
         }
     }
 }
@@ -234,3 +307,7 @@ fn patience(eagerness: Eagerness) -> endpoint::Eagerness {
         Eagerness::Eager => endpoint::Eagerness::High,
     }
 }
+
+#[cfg(test)]
+#[path = "ear_tests.rs"]
+mod tests;

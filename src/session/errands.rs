@@ -1,14 +1,15 @@
-//! Errands of a session that take long and concern no turn: fetching models, asking for files. They run on the background runtime, report
-//! through the event channel, and can be called off. Owned by the session thread.
+//! Errands of a session that take long and concern no turn: fetching models (the queue is in `pulls`), asking for
+//! files. They run on the background runtime, report through the event channel, and can be called off. Owned by the session thread.
 
 use super::command::Command;
-use super::event::{Event, EventSink, ModelState, ModelStatus, PullProgress, PullState, Severity};
+use super::event::{Event, EventSink, ModelState, ModelStatus, Severity};
 use super::inbox::Inbox;
+use super::pulls::Pulls;
 use super::voices::VoiceCommand;
-use crate::engine::CancelToken;
 use crate::time::Micros;
-use crate::weights::{Catalog, FileState, Model, Progress, PullOptions, Source, Store, WeightsError, pull};
+use crate::weights::{Catalog, FileState, PullOptions, Store};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ pub struct Errands {
     voices: Sender<VoiceCommand>,
     events: EventSink,
     inbox: SyncSender<Inbox>,
-    cancel: CancelToken,
+    /// `None` when the catalog cannot be read, which a test rules out.
+    pulls: Option<Arc<Pulls>>,
 }
 
 impl Errands {
@@ -41,7 +43,9 @@ impl Errands {
             .thread_name("background")
             .enable_all()
             .build()?;
-        Ok(Errands { runtime, store, voices, events, inbox, cancel: CancelToken::default() })
+        let catalog = Catalog::built_in().ok();
+        let pulls = catalog.map(|c| Pulls::new(store.clone(), c, PullOptions::default(), events.clone()));
+        Ok(Errands { runtime, store, voices, events, inbox, pulls })
     }
 
     /// Tells which models there are and what is here of them.
@@ -50,9 +54,11 @@ impl Errands {
         self.runtime.spawn_blocking(move || report_models(&store, &events));
     }
 
-    /// Stops fetching; what has arrived is kept.
-    pub fn cancel(&self) {
-        self.cancel.cancel();
+    /// Stops fetching anything; what has arrived is kept.
+    pub fn cancel_all(&self) {
+        if let Some(pulls) = &self.pulls {
+            pulls.cancel_all();
+        }
     }
 
     /// Asks for a folder and takes the starter models from it that are not here yet.
@@ -100,77 +106,54 @@ impl Errands {
         });
     }
 
-    /// Fetches these models one after the other, then has the engine loaded.
-    pub fn pull(&mut self, ids: Vec<String>) {
-        self.fetch(ids, PullOptions::default());
+    /// Fetches these models after those that are being fetched, then has the engine loaded.
+    pub fn pull(&self, ids: Vec<String>) {
+        self.change(|pulls| pulls.add(ids, None));
     }
 
     /// Takes what is missing of the starter models from a folder.
-    pub fn pull_from(&mut self, folder: PathBuf) {
+    pub fn pull_from(&self, folder: PathBuf) {
         let Ok(catalog) = Catalog::built_in() else { return };
         let missing = catalog.starter().into_iter().filter(|m| !self.store.is_ready(m)).map(|m| m.id.clone());
-        self.fetch(missing.collect(), PullOptions { from: Some(folder), ..PullOptions::default() });
+        let missing = missing.collect();
+        self.change(|pulls| pulls.add(missing, Some(folder)));
     }
 
-    fn fetch(&mut self, ids: Vec<String>, options: PullOptions) {
-        self.cancel.cancel();
-        self.cancel = CancelToken::default();
-        let (store, events, inbox, cancel) =
-            (self.store.clone(), self.events.clone(), self.inbox.clone(), self.cancel.clone());
+    pub fn pause_pull(&self, model: &str) {
+        self.change(|pulls| {
+            pulls.pause(model);
+            false
+        });
+    }
+
+    pub fn resume_pull(&self, model: &str) {
+        self.change(|pulls| pulls.resume(model));
+    }
+
+    pub fn cancel_pull(&self, model: &str) {
+        self.change(|pulls| {
+            pulls.cancel(model);
+            false
+        });
+    }
+
+    /// Changes the queue, and starts working it off where `change` says so.
+    fn change(&self, change: impl FnOnce(&Pulls) -> bool) {
+        let Some(pulls) = &self.pulls else { return };
+        if !change(pulls) {
+            return;
+        }
+        let (pulls, store, events, inbox) =
+            (Arc::clone(pulls), self.store.clone(), self.events.clone(), self.inbox.clone());
         self.runtime.spawn(async move {
-            let outcome = fetch(&store, &ids, &options, &events, &cancel).await;
+            let fetched = pulls.work().await;
             report_models(&store, &events);
-            if let Err(error) = outcome {
-                let remedy = "Try again: what has arrived is kept.".to_owned();
-                events.send(Event::Problem { what: error.to_string(), remedy, severity: Severity::Error });
-            } else if !cancel.is_cancelled() {
+            if fetched {
                 // A session that is gone needs no engine.
                 let _ = inbox.send(Inbox::Command(Command::ReloadEngine));
             }
         });
     }
-}
-
-async fn fetch(
-    store: &Store,
-    ids: &[String],
-    options: &PullOptions,
-    events: &EventSink,
-    cancel: &CancelToken,
-) -> Result<(), WeightsError> {
-    let catalog = Catalog::built_in()?;
-    let models = ids.iter().map(|id| catalog.model(id)).collect::<Result<Vec<&Model>, _>>()?;
-    let total: u64 = models.iter().map(|m| m.download_size()).sum();
-    let mut before = 0;
-    for model in models {
-        let tell = |state, done, bytes_per_second| {
-            let progress = PullProgress { id: model.id.clone(), state, done, total, bytes_per_second };
-            events.send(Event::Pull(progress));
-        };
-        let mut report = |p: Progress| {
-            let state = match p.source {
-                Source::Hub | Source::Mirror | Source::Folder | Source::Waiting => PullState::Fetching,
-                Source::Joining | Source::Checking | Source::Converting | Source::Ready => PullState::Checking,
-            };
-            let earlier: u64 = model.files.iter().take_while(|f| f.name != p.file).map(|f| f.size).sum();
-            tell(state, before + earlier + p.done_bytes.min(p.total_bytes), p.bytes_per_second);
-        };
-        let outcome = pull(store, &[model], options, &mut report, cancel).await;
-        before += model.download_size();
-        match outcome {
-            Ok(()) => tell(PullState::Done, before, 0.0),
-            Err(WeightsError::Cancelled) => {
-                tell(PullState::Cancelled, before, 0.0);
-                return Ok(());
-            }
-            Err(error) => {
-                let remedy = "Try again: what has arrived is kept.".to_owned();
-                tell(PullState::Failed { why: error.to_string(), remedy }, before, 0.0);
-                return Err(error);
-            }
-        }
-    }
-    Ok(())
 }
 
 fn report_models(store: &Store, events: &EventSink) {

@@ -91,6 +91,8 @@ pub enum PullState {
     /// The bytes are here and are being checked or converted.
     Checking,
     Done,
+    /// Stopped until [`Command::ResumePull`](super::command::Command::ResumePull).
+    Paused,
     Cancelled,
     Failed {
         why: String,
@@ -142,6 +144,11 @@ pub enum Event {
         turn: u64,
         text: String,
         is_final: bool,
+    },
+    /// The user's turn was spoken to an engine that does not write down what it hears: only its length is known.
+    HeardSound {
+        turn: u64,
+        seconds: f64,
     },
     /// More of the answer's text, to be appended.
     Answer {

@@ -2,7 +2,7 @@
 
 use super::command::Command;
 use super::voices::VoiceJob;
-use crate::audio::{AudioError, Card};
+use crate::audio::{AudioError, Card, DeviceList, Direction};
 use crate::engine::{EngineInfo, ReplyEnd};
 use crate::metrics::StageMark;
 use crate::time::Micros;
@@ -18,8 +18,10 @@ pub enum Inbox {
     Folder(PathBuf),
     /// What the voices thread has for the conversation.
     Voice(VoiceJob),
-    /// A card that was looked for in the background was opened, or was not.
-    Card(Box<Result<Card, AudioError>>),
+    /// A device that was looked for in the background was opened, or was not.
+    Card(Direction, Box<Result<Card, AudioError>>),
+    /// Devices came or went, or the system prefers another one.
+    Devices(DeviceList),
 }
 
 /// What the ear noticed.

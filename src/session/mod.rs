@@ -17,17 +17,21 @@ mod errands;
 pub mod event;
 pub mod history;
 mod inbox;
+mod judge;
+mod line;
+mod listening;
 mod mouth;
 mod orchestrator;
 mod preview;
+mod pulls;
 mod sink;
 mod turn_record;
 mod utterance;
 pub mod voices;
 
 pub use card_keeper::CardSource;
-pub use ear::EndOfTurnModel;
 pub use engine_thread::EngineLoader;
+pub use judge::{EndOfTurnJudge, EndOfTurnModel};
 
 use crate::engine::{CancelToken, SessionSetup};
 use crate::voice::VoiceLibrary;
@@ -58,7 +62,7 @@ pub struct Parts {
     pub card: CardSource,
     pub engine: EngineLoader,
     pub setup: SessionSetup,
-    /// Judges whether a pause ends the turn; called on the ear's thread to load it.
+    /// Judges whether a pause ends the turn; called on a thread of its own to load it.
     pub end_of_turn: EndOfTurnModel,
     pub hands_free: bool,
     pub eagerness: Eagerness,
@@ -121,8 +125,8 @@ pub fn start(parts: Parts) -> Result<(Session, EventSource), SessionError> {
     let to_session = inbox_in.clone();
     thread("mouth", move || mouth::run(&mouth_jobs, &to_session, &live))?;
     let to_session = inbox_in.clone();
-    let (model, eagerness) = (parts.end_of_turn, parts.eagerness);
-    thread("ear", move || ear::run(&ear_jobs, &to_session, model, eagerness))?;
+    let (judge, eagerness) = (judge::Judge::start(parts.end_of_turn)?, parts.eagerness);
+    thread("ear", move || ear::run(&ear_jobs, &to_session, judge, eagerness))?;
     if let Some(what) = parts.greeting {
         events.send(Event::Problem { what, remedy: String::new(), severity: Severity::Note });
     }

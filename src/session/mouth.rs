@@ -10,7 +10,7 @@ use super::inbox::{Inbox, MouthEvent};
 use crate::audio::jitter::{PrerollRules, Speed, SpeedMeter};
 use crate::audio::{Joiner, PlaybackControl, PlaybackEnd};
 use crate::dsp::level::AUDIBLE;
-use crate::dsp::resample::Resampler;
+use crate::dsp::resample::{ResampleError, Resampler, convert};
 use crate::engine::PcmChunk;
 use crate::metrics::{Stage, StageMark};
 use crate::time::Micros;
@@ -97,10 +97,14 @@ struct Reply {
     resampler: Resampler,
     /// Samples at the card's rate, made but not yet in the ring.
     ready: VecDeque<f32>,
+    /// Samples in the ring that had not sounded when last looked at, so that another card can go on with them.
+    unheard: VecDeque<f32>,
     /// Samples of this reply made so far, and written into the ring so far.
     made: u64,
     written: u64,
-    /// The card's count of played samples when the first of this reply was written.
+    /// How many of them were over when this card took over.
+    origin: u64,
+    /// The card's count of played samples when the first of this reply was written to it.
     base: Option<u64>,
     /// When the first chunk and the newest one came, and how long the newest sounds.
     first_chunk: Option<Micros>,
@@ -113,6 +117,51 @@ struct Reply {
     spoken_told: (usize, Micros),
     /// The last chunk has come, and the joiner and the resampler gave their rest.
     complete: bool,
+}
+
+impl Reply {
+    /// How many of its samples have sounded, on this card and the ones before. Without a card it is read, not heard.
+    fn heard(&self, control: Option<&PlaybackControl>) -> u64 {
+        match (control, self.base) {
+            (Some(control), Some(base)) => {
+                (self.origin + control.played_frames().saturating_sub(base)).min(self.written)
+            }
+            (Some(_), None) => self.origin,
+            (None, _) => self.written,
+        }
+    }
+
+    /// What has sounded needs no second card.
+    fn forget_heard(&mut self, heard: u64) {
+        let waiting = self.written.saturating_sub(heard) as usize;
+        self.unheard.drain(..self.unheard.len().saturating_sub(waiting));
+    }
+
+    /// Goes on, on a card of `rate` hertz, with what has not sounded on the one before.
+    fn change_card(&mut self, old: Option<&PlaybackControl>, rate: u32) -> Result<(), ResampleError> {
+        let heard = self.heard(old);
+        self.forget_heard(heard);
+        let old_rate = self.resampler.to_rate();
+        let mut rest: Vec<f32> = self.unheard.drain(..).chain(self.ready.drain(..)).collect();
+        if rate != old_rate {
+            if !self.complete {
+                self.resampler.flush(&mut rest);
+            }
+            rest = convert(&rest, old_rate, rate)?;
+            self.resampler = Resampler::new(self.rate, rate)?;
+        }
+        let scaled = |frame: u64| frame * u64::from(rate) / u64::from(old_rate.max(1));
+        self.origin = scaled(heard);
+        self.written = self.origin;
+        self.made = self.origin + rest.len() as u64;
+        for milestone in &mut self.milestones {
+            milestone.frame = scaled(milestone.frame).min(self.made);
+        }
+        self.audible = self.audible.map(scaled);
+        self.ready = rest.into();
+        self.base = None;
+        Ok(())
+    }
 }
 
 struct Mouth {
@@ -136,8 +185,9 @@ impl Mouth {
 
     fn take(&mut self, job: MouthJob) {
         match job {
-            MouthJob::Card(playback) => {
-                self.playback = playback;
+            MouthJob::Card(Some(playback)) => self.change_card(playback),
+            MouthJob::Card(None) => {
+                self.playback = None;
                 self.reply = None;
             }
             MouthJob::Begin { epoch, rate, overlap } => {
@@ -156,8 +206,10 @@ impl Mouth {
                     joiner: Joiner::new(overlap),
                     resampler,
                     ready: VecDeque::new(),
+                    unheard: VecDeque::new(),
                     made: 0,
                     written: 0,
+                    origin: 0,
                     base: None,
                     first_chunk: None,
                     newest_chunk: None,
@@ -175,6 +227,25 @@ impl Mouth {
                     let text_end = self.reply.as_ref().and_then(|r| r.milestones.last()).map_or(0, |m| m.text_end);
                     self.chunk(epoch, &PcmChunk { samples: Vec::new(), overlap: 0, text_end, last: true });
                 }
+            }
+        }
+    }
+
+    /// Another card takes over: what has not sounded yet sounds there.
+    fn change_card(&mut self, playback: PlaybackEnd) {
+        let old = self.playback.replace(playback);
+        let rate = self.playback.as_ref().map_or(0, |p| p.rate);
+        let Some(mut reply) = self.reply.take() else { return };
+        let moved = reply.change_card(old.as_ref().map(|p| &*p.control), rate);
+        if let Some(old) = old {
+            old.control.set_expecting(false);
+            old.control.flush();
+        }
+        match moved {
+            Ok(()) => self.reply = Some(reply),
+            Err(error) => {
+                tracing::error!("the rest of the answer cannot be played: {error}");
+                self.tell(MouthEvent::Played { epoch: reply.epoch });
             }
         }
     }
@@ -262,7 +333,7 @@ impl Mouth {
         if written == front.len() {
             written += playback.push(back);
         }
-        reply.ready.drain(..written);
+        reply.unheard.extend(reply.ready.drain(..written));
         reply.written += written as u64;
         playback.control.set_expecting(!(reply.complete && reply.ready.is_empty()));
         if live.load(Ordering::Acquire) != reply.epoch {
@@ -275,11 +346,8 @@ impl Mouth {
     /// Tells what is new; `false` when the reply is over.
     fn report(&self, reply: &mut Reply) -> bool {
         let control = self.playback.as_ref().map(|p| (&*p.control, p.rate));
-        let heard = match (&control, reply.base) {
-            (Some((control, _)), Some(base)) => control.played_frames().saturating_sub(base).min(reply.written),
-            (Some(_), None) => 0,
-            (None, _) => reply.written,
-        };
+        let heard = reply.heard(control.map(|(control, _)| control));
+        reply.forget_heard(heard);
         if !reply.first_audio_told
             && let Some(audible) = reply.audible
             && heard > audible
@@ -308,7 +376,9 @@ impl Mouth {
 
     fn time_of(&self, control: Option<(&PlaybackControl, u32)>, reply: &Reply, frame: u64) -> Micros {
         match (control, reply.base) {
-            (Some((control, _)), Some(base)) => control.time_of_frame(base + frame).unwrap_or_else(Micros::now),
+            (Some((control, _)), Some(base)) => {
+                control.time_of_frame(base + frame.saturating_sub(reply.origin)).unwrap_or_else(Micros::now)
+            }
             _ => Micros::now(),
         }
     }

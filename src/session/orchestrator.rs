@@ -4,15 +4,19 @@
 //! tick, for levels and device health) and never on the engine, the mouth or a device. Invariant: the user's sound is
 //! never dropped; what came shortly before an onset is kept, and a slow engine only makes its queue longer.
 
+mod devices;
+mod hearing;
 mod voice;
-use super::card_keeper::{CardKeeper, CardSource, Look};
+
+use super::card_keeper::{CardKeeper, CardSource};
 use super::command::Command;
 use super::ear::EarJob;
 use super::engine_thread::{EngineLoader, Job};
 use super::errands::Errands;
-use super::event::{Event, EventSink, Severity, TurnState};
+use super::event::{Event, EventSink, TurnState};
 use super::history::History;
-use super::inbox::{EarEvent, EngineEvent, Inbox, MouthEvent};
+use super::inbox::{EngineEvent, Inbox, MouthEvent};
+use super::listening::Listening;
 use super::mouth::{LiveEpoch, MouthJob};
 use super::preview::Preview;
 use super::sink::SessionSink;
@@ -20,8 +24,9 @@ use super::turn_record::TurnRecord;
 use super::utterance::Utterance;
 use super::voices::VoiceEvent;
 use crate::engine::{CancelToken, EngineInfo, ReplyEnd, SessionSetup};
-use crate::metrics::{Stage, StageMark};
+use crate::metrics::StageMark;
 use crate::time::Micros;
+use crate::turn::backchannel::BackChannel;
 use crate::turn::state::{Effect, Input, Outcome, Phase, Turn};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
@@ -29,10 +34,6 @@ use std::time::Duration;
 
 /// How often levels are shown and devices looked after.
 const TICK: Duration = Duration::from_millis(50);
-/// Speech of this length while the assistant speaks is an interruption (HOUSE rules; peers use 130 to 250 ms).
-const SUSTAINED: Duration = Duration::from_millis(250);
-/// Silence of this length ends what might have become one.
-const NOT_SUSTAINED: Duration = Duration::from_millis(200);
 
 /// The threads around the session thread, as it sees them.
 pub struct Wires {
@@ -68,9 +69,9 @@ pub struct Orchestrator {
     /// Stops the reply under way, and the early work of a pause.
     cancel: CancelToken,
     pause_cancel: CancelToken,
-    hands_free: bool,
-    muted: bool,
-    talking: bool,
+    listening: Listening,
+    /// Weighs a sound made during an answer, until it is known for an interruption or not.
+    doubt: Option<BackChannel>,
     typed: Option<String>,
     fault: Option<String>,
     shown: Option<TurnState>,
@@ -96,9 +97,8 @@ impl Orchestrator {
             engine: None,
             cancel: CancelToken::default(),
             pause_cancel: CancelToken::default(),
-            hands_free: opening.hands_free,
-            muted: false,
-            talking: false,
+            listening: Listening::new(opening.hands_free),
+            doubt: None,
             typed: None,
             fault: None,
             shown: None,
@@ -120,12 +120,13 @@ impl Orchestrator {
                 next_tick = Micros::now() + TICK;
                 self.tick();
             }
+            self.mind_the_ear();
             self.show_state();
         }
         self.cancel.cancel();
         self.pause_cancel.cancel();
         self.wires.live.store(0, Ordering::Release);
-        self.errands.cancel();
+        self.errands.cancel_all();
         self.history
     }
 
@@ -137,14 +138,14 @@ impl Orchestrator {
             Inbox::Mouth(event) => self.mouth(event),
             Inbox::Voice(job) => self.voice(job),
             Inbox::Folder(folder) => self.errands.pull_from(folder),
-            Inbox::Card(opened) => match self.cards.opened(*opened, &self.wires) {
-                Ok(()) => self.step(Input::CardBack),
-                Err(Some(error)) => {
-                    let remedy = "Until then, type instead of speaking.".to_owned();
-                    self.tell(Event::Problem { what: error.to_string(), remedy, severity: Severity::Warning });
-                }
-                Err(None) => {}
-            },
+            Inbox::Card(direction, opened) => {
+                let news = self.cards.opened(direction, *opened, &self.wires);
+                self.card_news(news);
+            }
+            Inbox::Devices(list) => {
+                let news = self.cards.devices(list, &self.wires);
+                self.card_news(news);
+            }
         }
     }
 
@@ -155,17 +156,19 @@ impl Orchestrator {
                 if matches!(self.turn.phase(), Phase::Thinking | Phase::Speaking | Phase::Ducked) {
                     self.step(Input::Interrupt);
                 }
-                self.talking = true;
+                self.listening.talking = true;
                 self.utterance.press();
                 self.step(Input::Onset);
             }
             Command::TalkEnd => {
-                if std::mem::take(&mut self.talking) {
+                if std::mem::take(&mut self.listening.talking) {
                     let last_voiced = self.utterance.last_voiced().unwrap_or_else(Micros::now);
                     self.end_of_turn(last_voiced);
                 }
             }
-            Command::SetHandsFree(on) => self.hands_free = on,
+            Command::SetHandsFree(on) => self.listening.hands_free = on,
+            Command::SetHalfDuplex(on) => self.listening.half_duplex = on,
+            Command::SetHeadphones(worn) => self.to_ear(EarJob::Headphones(worn)),
             Command::SendText(text) => {
                 let text = text.trim().to_owned();
                 if self.engine.is_some() && !text.is_empty() {
@@ -184,11 +187,13 @@ impl Orchestrator {
             Command::SelectInput(id) => self.cards.select_input(id, &self.wires),
             Command::SelectOutput(id) => self.cards.select_output(id, &self.wires),
             Command::SetVolume(volume) => self.cards.set_volume(volume),
-            Command::SetMuted(muted) => self.muted = muted,
+            Command::SetMuted(muted) => self.listening.muted = muted,
             Command::SetEagerness(eagerness) => self.to_ear(EarJob::Eagerness(eagerness)),
             Command::PullModels(ids) => self.errands.pull(ids),
             Command::ImportModels => self.errands.import(),
-            Command::CancelPull => self.errands.cancel(),
+            Command::PausePull { model } => self.errands.pause_pull(&model),
+            Command::ResumePull { model } => self.errands.resume_pull(&model),
+            Command::CancelPull { model } => self.errands.cancel_pull(&model),
             Command::ReloadEngine | Command::RetryAfterFault => {
                 if self.engine.is_none() || self.turn.phase() == Phase::Faulted {
                     self.load_engine();
@@ -197,48 +202,6 @@ impl Orchestrator {
             // Handled by `run`, which ends the loop.
             Command::Shutdown => {}
         }
-    }
-
-    fn ear(&mut self, event: EarEvent) {
-        if self.muted {
-            return;
-        }
-        let listens = self.hands_free && self.engine.is_some() && !self.talking && !self.preview.is_on();
-        match event {
-            EarEvent::Frame { samples, end, speech } => {
-                self.utterance.hear(&samples, end, speech);
-                if self.utterance.is_open() {
-                    self.job(Job::Hear(samples));
-                }
-                if self.turn.phase() == Phase::Ducked {
-                    if self.utterance.speech_run() >= SUSTAINED {
-                        self.step(Input::Sustained);
-                    } else if self.utterance.silence_run() >= NOT_SUSTAINED {
-                        self.step(Input::NotSustained);
-                    }
-                }
-            }
-            EarEvent::Onset if listens => {
-                self.utterance.onset();
-                self.step(Input::Onset);
-            }
-            EarEvent::Pause if listens => self.step(Input::Pause),
-            EarEvent::EndOfTurn { last_voiced } if listens => self.end_of_turn(last_voiced),
-            EarEvent::Onset | EarEvent::Pause | EarEvent::EndOfTurn { .. } => {}
-            EarEvent::Mark(mark) => self.mark(mark),
-        }
-    }
-
-    fn end_of_turn(&mut self, last_voiced: Micros) {
-        if let Some(record) = &mut self.record
-            && matches!(self.turn.phase(), Phase::Capturing | Phase::MaybeDone)
-        {
-            let now = Micros::now();
-            record.ended(last_voiced, now);
-            let epoch = self.turn.epoch() + 1;
-            self.mark(StageMark { epoch, stage: Stage::EndOfTurn, start: last_voiced, end: now, units: 1 });
-        }
-        self.step(Input::EndOfTurn);
     }
 
     fn engine(&mut self, event: EngineEvent) {
@@ -332,6 +295,9 @@ impl Orchestrator {
         for effect in effects {
             self.carry_out(effect);
         }
+        if !matches!(self.turn.phase(), Phase::Capturing | Phase::MaybeDone | Phase::Ducked) {
+            self.utterance.settle();
+        }
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -354,7 +320,8 @@ impl Orchestrator {
             }
             Effect::Respond { epoch } => self.respond(epoch),
             Effect::Stop { epoch } => {
-                debug_assert_eq!(epoch, self.turn.epoch());
+                // A typed turn has its own epoch already while the answer before it is being stopped.
+                debug_assert!(epoch <= self.turn.epoch());
                 self.cancel.cancel();
                 self.wires.live.store(0, Ordering::Release);
                 self.cards.flush();
@@ -383,7 +350,8 @@ impl Orchestrator {
     fn begin_record(&mut self) {
         self.preview.stop(&self.wires, &self.cards);
         self.turns += 1;
-        self.record = Some(TurnRecord::new(self.turns, self.cards.counters()));
+        let began = self.utterance.speech_began().unwrap_or_else(Micros::now);
+        self.record = Some(TurnRecord::new(self.turns, began, self.cards.counters()));
     }
 
     fn respond(&mut self, epoch: u64) {
@@ -398,6 +366,13 @@ impl Orchestrator {
                 self.tell(Event::Heard { turn, text: text.clone(), is_final: true });
             }
             self.job(Job::Read(text));
+        } else if let Some(record) = &mut self.record
+            && let Some(seconds) = record.spoke_until(self.utterance.last_voiced())
+        {
+            if self.engine.as_ref().is_some_and(|engine| !engine.transcribes) {
+                let turn = record.number;
+                self.tell(Event::HeardSound { turn, seconds });
+            }
         }
         let Some(engine) = &self.engine else { return };
         self.cancel = CancelToken::default();
@@ -414,7 +389,7 @@ impl Orchestrator {
         if outcome == Outcome::NothingHeard {
             self.turns -= 1;
         } else {
-            self.history.add(record.number, &record.heard, &record.answer, record.spoken, cut_off);
+            self.history.add(record.number, &record.question_text(), &record.answer, record.spoken, cut_off);
         }
         let (report, bars) = record.finish(cut_off, self.cards.counters());
         self.tell(Event::TurnEnded { report: Box::new(report), bars });
@@ -446,14 +421,8 @@ impl Orchestrator {
         if let Some(counters) = counters {
             self.tell(counters);
         }
-        match self.cards.look_after(&self.wires) {
-            Look::Well => {}
-            Look::Lost(what) => {
-                self.step(Input::CardLost);
-                let remedy = "Plug it in again or choose another; it is being looked for.".to_owned();
-                self.tell(Event::Problem { what, remedy, severity: Severity::Warning });
-            }
-        }
+        let news = self.cards.look_after(&self.wires);
+        self.card_news(news);
     }
 
     fn show_state(&mut self) {
@@ -463,7 +432,7 @@ impl Orchestrator {
             }
             _ if self.engine.is_none() => TurnState::Loading,
             (Phase::Listening | Phase::Degraded | Phase::Faulted, _) => match self.cards.trouble() {
-                Some(why) => TurnState::Degraded { why: why.to_owned() },
+                Some(why) => TurnState::Degraded { why },
                 None => TurnState::Listening,
             },
             (Phase::Capturing, _) => TurnState::Capturing,

@@ -1,8 +1,9 @@
 //! One turn while it is under way: its words and its time line. Owned by the session thread.
 
 use super::history::floor_char_boundary;
-use crate::metrics::{Bar, StageMark, Timeline, TurnReport};
+use crate::metrics::{Bar, StageMark, Timeline, TurnReport, question};
 use crate::time::Micros;
+use std::borrow::Cow;
 
 /// Starvation events, starved milliseconds and xruns since the session began.
 pub type Counters = (u64, f64, u64);
@@ -12,25 +13,41 @@ pub type Counters = (u64, f64, u64);
 pub struct TurnRecord {
     pub number: u64,
     pub heard: String,
+    /// How long the user spoke; `None` for a typed turn.
+    seconds: Option<f64>,
     /// The answer as far as it was made.
     pub answer: String,
     /// Bytes of the answer that have been heard.
     pub spoken: usize,
+    began: Micros,
     timeline: Timeline,
     before: Counters,
 }
 
 impl TurnRecord {
-    /// A turn begins while the counters stand at `before`.
-    pub fn new(number: u64, before: Counters) -> Self {
+    /// A turn began at `began`, while the counters stood at `before`.
+    pub fn new(number: u64, began: Micros, before: Counters) -> Self {
         let timeline = Timeline::new(number);
-        TurnRecord { number, heard: String::new(), answer: String::new(), spoken: 0, timeline, before }
+        let (heard, answer) = (String::new(), String::new());
+        TurnRecord { number, heard, seconds: None, answer, spoken: 0, began, timeline, before }
     }
 
     /// What was understood of the user; replaces what was understood before.
     pub fn hear(&mut self, text: &str) {
         text.trim().clone_into(&mut self.heard);
         self.timeline.heard(&self.heard);
+    }
+
+    /// The user spoke until `last_voiced`; returns for how many seconds.
+    pub fn spoke_until(&mut self, last_voiced: Option<Micros>) -> Option<f64> {
+        self.seconds = last_voiced.map(|end| end.since(self.began).as_secs_f64());
+        self.timeline.question(self.seconds?);
+        self.seconds
+    }
+
+    /// The question as it stays in the history.
+    pub fn question_text(&self) -> Cow<'_, str> {
+        question(&self.heard, self.seconds)
     }
 
     /// The user's turn is over, and its last voiced sample was captured at `last_voiced`.

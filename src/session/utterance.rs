@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Sound kept from before an onset: the detector needs a few frames, and soft first consonants come before it.
 const PRE_ROLL: usize = HEARING_RATE as usize * 4 / 10;
+/// What [`Utterance::lately`] gives.
+const LATELY: usize = HEARING_RATE as usize * 192 / 1000;
 /// Sound kept in all while no turn is open: enough for the longest wait between an onset and the decision that it was one.
 const KEPT: usize = HEARING_RATE as usize * 5;
 
@@ -47,6 +49,12 @@ impl Utterance {
         }
     }
 
+    /// The last moment heard (192 ms): first consonants come before an onset.
+    pub fn lately(&self) -> Vec<f32> {
+        let from = self.recent.len().saturating_sub(LATELY);
+        self.recent.range(from..).copied().collect()
+    }
+
     /// Speech began: everything from shortly before now is owed to the next turn.
     pub fn onset(&mut self) {
         self.onset = true;
@@ -72,6 +80,11 @@ impl Utterance {
         self.owed = 0;
     }
 
+    /// No speech is under way: of what is heard, the next turn begins with no more than the last moment.
+    pub fn settle(&mut self) {
+        self.onset = false;
+    }
+
     pub fn is_open(&self) -> bool {
         self.open
     }
@@ -81,20 +94,22 @@ impl Utterance {
         self.last_voiced
     }
 
+    /// When the speech that goes on now, or that was heard last, began.
+    pub fn speech_began(&self) -> Option<Micros> {
+        self.last_voiced.map(|end| end - self.speech_run())
+    }
+
     /// How long there has been speech, gaps under 100 ms aside.
     pub fn speech_run(&self) -> Duration {
         Micros::of_samples(self.speech_run, HEARING_RATE)
-    }
-
-    /// How long there has been none.
-    pub fn silence_run(&self) -> Duration {
-        Micros::of_samples(self.silence_run, HEARING_RATE)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::turn::state::{Effect, Input, Phase, Turn};
+    use proptest::prelude::*;
 
     fn ramp(from: usize, to: usize) -> Vec<f32> {
         (from..to).map(|i| i as f32).collect()
@@ -123,13 +138,124 @@ mod tests {
     }
 
     #[test]
+    fn what_is_let_go_is_no_part_of_the_next_turn() {
+        let mut u = Utterance::default();
+        u.onset();
+        u.hear(&ramp(0, 20_000), Micros(0), true);
+        assert_eq!(u.lately(), ramp(20_000 - 3_072, 20_000));
+        u.close();
+        u.hear(&ramp(20_000, 30_000), Micros(0), false);
+        u.onset();
+        assert_eq!(u.open(), ramp(30_000 - 6_400, 30_000));
+    }
+
+    #[test]
+    fn an_onset_that_came_to_nothing_is_forgotten() {
+        let mut u = Utterance::default();
+        u.onset();
+        u.hear(&ramp(0, 20_000), Micros(0), true);
+        u.settle();
+        u.hear(&ramp(20_000, 30_000), Micros(0), false);
+        u.onset();
+        assert_eq!(u.open(), ramp(30_000 - 6_400, 30_000));
+    }
+
+    /// What the session does with the user's sound for each effect, and what the engine was given of it.
+    #[derive(Default)]
+    struct Sound {
+        utterance: Utterance,
+        now: usize,
+        /// Where the sound was last let go: earlier sound was given, or was not meant.
+        released: usize,
+        /// The next sample that the engine must get, while it gets any.
+        next: Option<usize>,
+        /// The first sample that the turn which begins must have, once there was an onset.
+        wanted: Option<usize>,
+    }
+
+    impl Sound {
+        fn hear(&mut self, samples: usize) {
+            let sound = ramp(self.now, self.now + samples);
+            self.now += samples;
+            self.utterance.hear(&sound, Micros(0), true);
+            if self.utterance.is_open() {
+                self.give(&sound);
+            }
+        }
+
+        fn give(&mut self, sound: &[f32]) {
+            let next = self.next.expect("only an open turn is given sound");
+            assert_eq!(sound.first().copied(), Some(next as f32), "nothing twice, nothing missing");
+            self.next = Some(next + sound.len());
+        }
+
+        fn open(&mut self) {
+            let sound = self.utterance.open();
+            let first = sound[0] as usize;
+            let wanted = self.wanted.take().expect("a turn begins with an onset");
+            assert_eq!(first, wanted, "from shortly before the onset on");
+            assert_eq!(first + sound.len(), self.now);
+            self.next = Some(first);
+            self.give(&sound);
+        }
+
+        fn close(&mut self) {
+            self.utterance.close();
+            (self.next, self.wanted, self.released) = (None, None, self.now);
+        }
+    }
+
+    proptest! {
+        /// In any order of events, the engine gets every sample of a turn once, from 400 ms before its onset on (or from
+        /// where the turn before ended), until the turn is over.
+        #[test]
+        fn no_word_of_the_user_is_lost(events in proptest::collection::vec((0usize..15, 1usize..4_000), 1..150)) {
+            let mut turn = Turn::default();
+            let mut sound = Sound::default();
+            sound.hear(10_000);
+            for (pick, samples) in events {
+                sound.hear(samples);
+                let epoch = turn.epoch();
+                let input = [
+                    Input::Onset, Input::Pause, Input::EndOfTurn, Input::Typed, Input::Sustained, Input::NotSustained,
+                    Input::FirstAudio { epoch }, Input::Played { epoch }, Input::NothingHeard { epoch }, Input::Interrupt,
+                    Input::CardLost, Input::CardBack, Input::EngineFailed, Input::Retry, Input::Onset,
+                ][pick];
+                // The verdict on a sound is given at most a second after its onset.
+                let input = if turn.phase() == Phase::Ducked { Input::Sustained } else { input };
+                if input == Input::Onset {
+                    sound.utterance.onset();
+                    sound.wanted.get_or_insert(sound.released.max(sound.now.saturating_sub(PRE_ROLL)));
+                }
+                for effect in turn.step(input) {
+                    match effect {
+                        Effect::Begin => sound.open(),
+                        Effect::Resume if !sound.utterance.is_open() => sound.open(),
+                        Effect::Respond { .. } | Effect::Discard => sound.close(),
+                        _ => {}
+                    }
+                }
+                if input == Input::NotSustained {
+                    sound.close();
+                }
+                if !matches!(turn.phase(), Phase::Capturing | Phase::MaybeDone | Phase::Ducked) {
+                    sound.utterance.settle();
+                    sound.wanted = None;
+                }
+            }
+        }
+    }
+
+    #[test]
     fn runs_of_speech_bridge_short_gaps_only() {
         let mut u = Utterance::default();
         u.hear(&[0.0; 1600], Micros(0), true);
         u.hear(&[0.0; 800], Micros(0), false);
         u.hear(&[0.0; 1600], Micros(0), true);
         assert_eq!(u.speech_run(), Duration::from_millis(200));
+        u.hear(&[0.0; 1600], Micros(900_000), true);
+        assert_eq!(u.speech_began(), Some(Micros(600_000)));
         u.hear(&[0.0; 1600], Micros(0), false);
-        assert_eq!((u.speech_run(), u.silence_run()), (Duration::ZERO, Duration::from_millis(100)));
+        assert_eq!(u.speech_run(), Duration::ZERO);
     }
 }

@@ -1,5 +1,7 @@
 //! Whose turn is it. Pure: no threads, no clock, no I/O after loading; time is an argument, or counted in samples.
 
+pub mod backchannel;
+pub mod echo_gate;
 pub mod endpoint;
 pub mod smart_turn;
 pub mod state;

@@ -5,6 +5,7 @@
 //! Listening -onset-> Capturing -pause-> MaybeDone -end of turn-> Thinking -first audio-> Speaking -played-> Listening
 //! MaybeDone -speech-> Capturing       Thinking -speech before first audio-> Capturing (same turn, reply dropped)
 //! Speaking -onset-> Ducked -not sustained-> Speaking | -confirmed-> Capturing (new turn; the old one was cut off)
+//!                   Ducked -played-> Capturing -not sustained-> Listening (it was no turn)
 //! any -card lost-> Degraded -card back-> Listening       any -engine failed-> Faulted -retry-> Listening
 //! ```
 //!
@@ -46,9 +47,9 @@ pub enum Input {
     EndOfTurn,
     /// The user typed a whole turn.
     Typed,
-    /// The speech heard while the assistant speaks lasted long enough to be an interruption.
+    /// The sound heard while the assistant speaks is an interruption.
     Sustained,
-    /// It did not.
+    /// It is not: a sign of listening, a cough.
     NotSustained,
     /// The first audible sample of this reply was handed to the device.
     FirstAudio { epoch: u64 },
@@ -174,6 +175,8 @@ impl Turn {
             (MaybeDone, Input::Onset) => self.go(Capturing, &[Resume]),
             (Capturing | MaybeDone, Input::EndOfTurn) => self.respond(&[]),
             (Capturing | MaybeDone, Input::Typed) => self.respond(&[Discard, End(Outcome::CutOff)]),
+            // The answer ended during a sound that turned out to be no turn.
+            (Capturing | MaybeDone, Input::NotSustained) => self.go(Listening, &[Discard, End(Outcome::NothingHeard)]),
             (Capturing | MaybeDone, Input::Interrupt) => self.go(Listening, &[Discard, End(Outcome::CutOff)]),
             (Capturing | MaybeDone, _) => Vec::new(),
 
@@ -257,6 +260,7 @@ mod tests {
             t.push((s, Input::EndOfTurn, Thinking, vec![Respond { epoch: 8 }]));
             t.push((s, Input::Typed, Thinking, vec![Discard, End(Outcome::CutOff), Respond { epoch: 8 }]));
             t.push((s, Input::Interrupt, Listening, vec![Discard, End(Outcome::CutOff)]));
+            t.push((s, Input::NotSustained, Listening, vec![Discard, End(Outcome::NothingHeard)]));
             t.push((s, Input::CardLost, Degraded, vec![Discard, End(Outcome::Failed)]));
             t.push((s, Input::EngineFailed, Faulted, vec![Discard, End(Outcome::Failed)]));
         }
@@ -371,6 +375,40 @@ mod tests {
                 let busy = !matches!(turn.phase(), Phase::Listening | Phase::Degraded | Phase::Faulted);
                 prop_assert_eq!(open, busy);
             }
+        }
+
+        /// In any order of events: a reply may sound only while the machine thinks, speaks or ducks, and whatever stops
+        /// it is told so; and from wherever that leads, three events lead back.
+        #[test]
+        fn nothing_sounds_after_it_was_stopped_and_no_state_is_stuck(
+            picks in proptest::collection::vec((0usize..14, 0u64..2), 0..200),
+        ) {
+            let mut turn = Turn::default();
+            let mut live = None;
+            let mut ducked = false;
+            for (pick, age) in picks {
+                let input = inputs(turn.epoch().saturating_sub(age))[pick];
+                for effect in turn.step(input) {
+                    match effect {
+                        Effect::Respond { epoch } => live = Some(epoch),
+                        Effect::Stop { epoch } => {
+                            prop_assert_eq!(live, Some(epoch), "what is stopped is what may sound");
+                            live = None;
+                        }
+                        Effect::End(Outcome::Played | Outcome::NothingHeard) => live = None,
+                        Effect::Duck => ducked = true,
+                        Effect::Unduck => ducked = false,
+                        _ => {}
+                    }
+                }
+                let may_sound = matches!(turn.phase(), Phase::Thinking | Phase::Speaking | Phase::Ducked);
+                prop_assert_eq!(live.is_some(), may_sound);
+                prop_assert_eq!(ducked, turn.phase() == Phase::Ducked);
+            }
+            for input in [Input::CardBack, Input::Retry, Input::Interrupt] {
+                turn.step(input);
+            }
+            prop_assert_eq!(turn.phase(), Phase::Listening);
         }
     }
 }

@@ -76,14 +76,19 @@ impl Vad {
     }
 
     /// Hears more sound (16 kHz mono) and reports every frame that it completes.
-    pub fn push(&mut self, pcm: &[f32], mut report: impl FnMut(VadFrame)) {
+    pub fn push(&mut self, pcm: &[f32], report: impl FnMut(VadFrame)) {
+        self.push_gated(pcm, true, report);
+    }
+
+    /// As [`push`](Self::push); what does not get through the gate is no voice, whatever it sounds like.
+    pub fn push_gated(&mut self, pcm: &[f32], lets_through: bool, mut report: impl FnMut(VadFrame)) {
         for &sample in pcm {
             // The network wants -1..1; a sample that is not a number is silence.
             self.pending.push(if sample.is_nan() { 0.0 } else { sample.clamp(-1.0, 1.0) });
             if self.pending.len() == FRAME {
                 let score = self.detector.predict_f32(&self.pending);
                 self.pending.clear();
-                report(self.smoother.push(score));
+                report(self.smoother.push(if lets_through { score } else { 0.0 }));
             }
         }
     }

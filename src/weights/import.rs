@@ -3,13 +3,12 @@
 //! Blocking. Nothing in the folder is changed; what does not have the catalog's sha256 is not taken.
 
 use super::WeightsError;
-use super::catalog::FileEntry;
+use super::catalog::{FileEntry, Snapshot, is_plain_path};
 use super::download::FetchError;
 use super::error::Size;
 use super::mirror;
 use super::verify::hash_file;
 use crate::engine::CancelToken;
-use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,6 +90,26 @@ impl Folder {
         }))
     }
 
+    /// The files of a snapshot, as they lie in this folder or one within it: their paths in the snapshot and here.
+    ///
+    /// # Errors
+    /// What is missing where most of it is.
+    pub fn snapshot(&self, snapshot: &Snapshot) -> Result<Vec<(String, PathBuf)>, String> {
+        let mut missing = snapshot.files.first().cloned().unwrap_or_default();
+        let first = Path::new(&missing).to_owned();
+        let holds_first = |file: &PathBuf| file.ancestors().nth(first.components().count()).map(Path::to_owned);
+        for root in self.files.iter().filter(|f| f.ends_with(&first)).filter_map(holds_first) {
+            let inside = self.files.iter().filter_map(|f| Some((plain(f.strip_prefix(&root).ok()?)?, f.clone())));
+            let wanted: Vec<(String, PathBuf)> = inside.filter(|(path, _)| snapshot.wants(path)).collect();
+            let paths: Vec<&str> = wanted.iter().map(|(path, _)| path.as_str()).collect();
+            match snapshot.lacking(&paths) {
+                None => return Ok(wanted),
+                Some(pattern) => missing = pattern.to_owned(),
+            }
+        }
+        Err(missing)
+    }
+
     fn mismatch(&self, file: &FileEntry, found: &str) -> WeightsError {
         WeightsError::Mismatch {
             file: file.name.clone(),
@@ -109,7 +128,7 @@ impl Folder {
         counter: &AtomicU64,
         cancel: &CancelToken,
     ) -> Result<bool, WeightsError> {
-        for path in self.files.iter().filter(|p| p.file_name() == Some(OsStr::new(name))) {
+        for path in self.files.iter().filter(|p| p.ends_with(name)) {
             let found = match std::fs::metadata(path) {
                 Ok(meta) if meta.len() != size => format!("{} bytes, not {size},", meta.len()),
                 _ => {
@@ -131,6 +150,12 @@ impl Folder {
         }
         Ok(false)
     }
+}
+
+/// A path with `/` between its parts, if it is plain.
+fn plain(path: &Path) -> Option<String> {
+    let parts: Option<Vec<&str>> = path.iter().map(|p| p.to_str()).collect();
+    Some(parts?.join("/")).filter(|p| is_plain_path(p))
 }
 
 fn copy_file(from: &Path, to: &Path, counter: &AtomicU64, cancel: &CancelToken) -> Result<(), WeightsError> {

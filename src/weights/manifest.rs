@@ -33,12 +33,7 @@ impl Manifest {
 
     /// Replaces the folder's manifest in one step.
     pub fn save(&self, dir: &Path) -> Result<(), WeightsError> {
-        let path = dir.join(NAME);
-        let new = dir.join(format!(".{NAME}.new"));
-        let text = serde_json::to_vec_pretty(self).map_err(std::io::Error::other);
-        text.and_then(|text| std::fs::write(&new, text))
-            .and_then(|()| std::fs::rename(&new, &path))
-            .map_err(WeightsError::io("cannot write", &path))
+        replace_json(dir, NAME, self)
     }
 
     /// The sha256 a file was found to have, if it has not been touched since.
@@ -53,6 +48,16 @@ impl Manifest {
             self.files.insert(file.to_owned(), Record { size, changed, sha256: sha256.to_owned() });
         }
     }
+}
+
+/// Replaces the JSON file `name` of a folder in one step.
+pub(crate) fn replace_json(dir: &Path, name: &str, content: &impl Serialize) -> Result<(), WeightsError> {
+    let path = dir.join(name);
+    let new = dir.join(format!(".{name}.new"));
+    let text = serde_json::to_vec_pretty(content).map_err(std::io::Error::other);
+    text.and_then(|text| std::fs::write(&new, text))
+        .and_then(|()| std::fs::rename(&new, &path))
+        .map_err(WeightsError::io("cannot write", &path))
 }
 
 fn stamp(path: &Path) -> Option<(u64, u64)> {

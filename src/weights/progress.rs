@@ -29,7 +29,7 @@ pub enum Source {
     Ready,
 }
 
-/// One report: `done_bytes` of `total_bytes` of the present step of one file.
+/// One report: `done_bytes` of `total_bytes` of the present step of one file, and how far the whole has come.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Progress {
     pub model: String,
@@ -39,6 +39,17 @@ pub struct Progress {
     /// Over the last seconds; 0 while unknown.
     pub bytes_per_second: f64,
     pub source: Source,
+    /// Of all files of all models asked for: bytes that are here.
+    pub all_done: u64,
+    /// Of all files of all models asked for: bytes there are.
+    pub all_total: u64,
+}
+
+impl Source {
+    /// Whether the file's bytes arrive in this step.
+    pub const fn brings(self) -> bool {
+        matches!(self, Source::Hub | Source::Mirror | Source::Folder)
+    }
 }
 
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -50,10 +61,17 @@ pub(crate) struct Reporter<'a> {
     now: Progress,
     seen: VecDeque<(Instant, u64)>,
     reported: Option<Instant>,
+    /// Bytes of the files that are done with.
+    before: u64,
+    /// Bytes of the file at hand.
+    size: u64,
+    /// Nothing is fetched, only checked.
+    checks: bool,
 }
 
 impl<'a> Reporter<'a> {
-    pub fn new(callback: &'a mut (dyn FnMut(Progress) + Send)) -> Self {
+    /// For a pull of so many bytes.
+    pub fn new(callback: &'a mut (dyn FnMut(Progress) + Send), all_total: u64) -> Self {
         let now = Progress {
             model: String::new(),
             file: String::new(),
@@ -61,14 +79,45 @@ impl<'a> Reporter<'a> {
             total_bytes: 0,
             bytes_per_second: 0.0,
             source: Source::Waiting,
+            all_done: 0,
+            all_total,
         };
-        Reporter { callback, now, seen: VecDeque::new(), reported: None }
+        Reporter { callback, now, seen: VecDeque::new(), reported: None, before: 0, size: 0, checks: false }
     }
 
-    /// The reports that follow are about this file.
-    pub fn file(&mut self, model: &str, file: &str) {
+    /// For a check of so many bytes.
+    pub fn of_checks(callback: &'a mut (dyn FnMut(Progress) + Send), all_total: u64) -> Self {
+        Reporter { checks: true, ..Reporter::new(callback, all_total) }
+    }
+
+    /// What was thought to be `about` bytes is exactly `exact`.
+    pub fn correct(&mut self, about: u64, exact: u64) {
+        self.now.all_total = (self.now.all_total + exact).saturating_sub(about);
+    }
+
+    /// The reports that follow are about this file; `size` is its share of the whole.
+    pub fn file(&mut self, model: &str, file: &str, size: u64) {
         self.now.model = model.to_owned();
         self.now.file = file.to_owned();
+        self.size = size;
+    }
+
+    /// The file at hand is done with.
+    pub fn finished(&mut self) {
+        self.before += std::mem::take(&mut self.size);
+    }
+
+    /// How much of the file at hand is here.
+    fn share(&self, done: u64) -> u64 {
+        let counts = if self.checks { self.now.source == Source::Checking } else { self.now.source.brings() };
+        match self.now.source {
+            Source::Waiting => 0,
+            _ if counts && self.now.total_bytes > 0 => {
+                let done = done.min(self.now.total_bytes);
+                (u128::from(self.size) * u128::from(done) / u128::from(self.now.total_bytes)) as u64
+            }
+            _ => self.size,
+        }
     }
 
     /// A step of the file begins, at byte `done` of `total`.
@@ -86,6 +135,7 @@ impl<'a> Reporter<'a> {
             self.seen.clear(); // begun afresh: an earlier figure says nothing about the speed
         }
         self.now.done_bytes = done;
+        self.now.all_done = (self.before + self.share(done)).min(self.now.all_total);
         while self.seen.front().is_some_and(|(t, _)| now - *t > SPEED_WINDOW) {
             self.seen.pop_front();
         }
@@ -139,8 +189,8 @@ mod tests {
     fn the_first_and_last_byte_are_always_reported_and_little_between() {
         let mut got = Vec::new();
         let mut callback = |p: Progress| got.push(p);
-        let mut report = Reporter::new(&mut callback);
-        report.file("m", "f");
+        let mut report = Reporter::new(&mut callback, 20_000);
+        report.file("m", "f", 15_000);
         report.step(Source::Hub, 0, 10_000);
         for done in 1..=10_000 {
             report.at(done);
@@ -152,10 +202,26 @@ mod tests {
     }
 
     #[test]
+    fn the_whole_is_counted_over_all_files() {
+        let mut got = Vec::new();
+        let mut callback = |p: Progress| got.push((p.all_done, p.all_total));
+        let mut report = Reporter::new(&mut callback, 20_000);
+        report.file("m", "f", 15_000);
+        report.step(Source::Mirror, 1, 3); // parts of another size than the file
+        report.step(Source::Joining, 0, 15_000);
+        report.finished();
+        report.file("m", "g", 5000);
+        report.step(Source::Hub, 1, 2);
+        report.correct(5000, 7000);
+        report.step(Source::Checking, 0, 2);
+        assert_eq!(got, [(5000, 20_000), (15_000, 20_000), (17_500, 20_000), (20_000, 22_000)]);
+    }
+
+    #[test]
     fn starting_afresh_does_not_give_a_negative_speed() {
         let mut got = Vec::new();
         let mut callback = |p: Progress| got.push(p);
-        let mut report = Reporter::new(&mut callback);
+        let mut report = Reporter::new(&mut callback, 20_000);
         report.step(Source::Hub, 500, 1000);
         report.reported = None;
         report.at(0);

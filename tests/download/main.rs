@@ -1,13 +1,16 @@
 //! Pulling models: every way in which a source can fail, against a server, a package client and folders of the test's own.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod checkpoint;
 mod folder;
 mod hub;
 mod mirror;
+mod repository;
 mod server;
+mod snapshot;
 
 use antiphon::engine::CancelToken;
-use antiphon::weights::{Catalog, Progress, PullOptions, Store, WeightsError, pull_blocking};
+use antiphon::weights::{Catalog, Model, Progress, PullOptions, Store, WeightsError, pull_blocking};
 use sha2::{Digest, Sha256};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -24,7 +27,20 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// A home, a catalog with the model `m` of one file `a.bin`, and where to fetch it.
+/// The head of the catalog's entry for the model `m`.
+pub const ENTRY: &str = r#"
+[[model]]
+id = "m"
+title = "M"
+role = "llm"
+licence = "MIT"
+purpose = "Thinks."
+memory = 1
+cores = 1
+starter = true
+"#;
+
+/// A home, a catalog with the model `m`, and where to fetch it.
 pub struct Bench {
     pub home: TempDir,
     pub store: Store,
@@ -33,38 +49,36 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// `content` is what the catalog expects; `mirror` names packages and the paths of the parts in them.
+    /// `m` is the one file `a.bin`, and `content` what the catalog expects of it; `mirror` names packages and the paths
+    /// of the parts in them.
     pub fn new(content: &[u8], hub: &str, mirror: &[(&str, &str)]) -> Bench {
-        let home = tempfile::tempdir().unwrap();
         let parts: Vec<String> = mirror
             .iter()
             .map(|(package, path)| format!("{{ package = \"{package}\", bytes = 1000, path = \"{path}\" }}"))
             .collect();
-        let catalog = format!(
-            r#"
-            [[model]]
-            id = "m"
-            title = "M"
-            role = "llm"
-            licence = "MIT"
-            purpose = "Thinks."
-            memory = 1
-            cores = 1
-            starter = true
-            [[model.file]]
-            name = "a.bin"
-            size = {}
-            sha256 = "{}"
-            hub = {{ repo = "owner/repo", revision = "main", path = "sub/a.bin" }}
-            mirror = [{}]
-            "#,
-            content.len(),
-            sha256(content),
-            parts.join(", "),
-        );
+        let (size, sha256, parts) = (content.len(), sha256(content), parts.join(", "));
+        Bench::with(
+            &format!(
+                r#"
+                [[model.file]]
+                name = "a.bin"
+                size = {size}
+                sha256 = "{sha256}"
+                hub = {{ repo = "owner/repo", revision = "main", path = "sub/a.bin" }}
+                mirror = [{parts}]
+                "#
+            ),
+            hub,
+        )
+    }
+
+    /// `m` consists of what `files` says, in the catalog's words.
+    pub fn with(files: &str, hub: &str) -> Bench {
+        let home = tempfile::tempdir().unwrap();
         let options = PullOptions {
             from: None,
-            hub: hub.to_owned(),
+            hub: Some(hub.to_owned()),
+            token: None,
             mirror_command: Vec::new(),
             connect_timeout: Duration::from_secs(2),
             stall_timeout: Duration::from_millis(400),
@@ -74,7 +88,7 @@ impl Bench {
             free_space: Arc::new(|_| None),
         };
         let store = Store::open(Some(home.path().to_owned())).unwrap();
-        Bench { home, store, catalog: Catalog::parse(&catalog).unwrap(), options }
+        Bench { home, store, catalog: Catalog::parse(&format!("{ENTRY}{files}")).unwrap(), options }
     }
 
     pub fn pull(&self) -> Result<Vec<Progress>, WeightsError> {
@@ -104,6 +118,10 @@ impl Bench {
         message
     }
 
+    pub fn model(&self) -> &Model {
+        self.catalog.model("m").unwrap()
+    }
+
     /// The final file.
     pub fn file(&self) -> PathBuf {
         self.store.dir_of("m").join("a.bin")
@@ -124,15 +142,14 @@ impl Bench {
     pub fn assert_installed(&self, content: &[u8]) {
         assert_eq!(std::fs::read(self.file()).unwrap(), content);
         assert!(!self.store.dir_of("m").join(".partial").exists(), "nothing unfinished is left");
-        let model = self.catalog.model("m").unwrap();
-        assert!(self.store.is_ready(model));
-        assert_eq!(self.store.path_in(model, "a.bin").unwrap(), self.file());
+        assert!(self.store.is_ready(self.model()));
+        assert_eq!(self.store.path_in(self.model(), "a.bin").unwrap(), self.file());
     }
 
     #[track_caller]
     pub fn assert_not_installed(&self) {
         assert!(!self.file().exists());
-        let error = self.store.path_in(self.catalog.model("m").unwrap(), "a.bin").unwrap_err().to_string();
+        let error = self.store.path_in(self.model(), "a.bin").unwrap_err().to_string();
         assert_eq!(error, "model m is not complete (a.bin is missing); run `antiphon models pull m`");
     }
 }

@@ -1,4 +1,4 @@
-//! A hub of one file for one test: a script says how each request is answered.
+//! A hub for one test: a script says how each request is answered.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,6 +10,8 @@ pub struct Request {
     pub path: String,
     /// The start of `Range: bytes=START-`.
     pub from: Option<usize>,
+    /// What follows `Authorization:`.
+    pub authorization: Option<String>,
 }
 
 /// One connection, to be answered.
@@ -109,11 +111,14 @@ impl Server {
 fn read_request(stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream).lines();
     let path = lines.next()?.ok()?.split(' ').nth(1)?.to_owned();
-    let mut from = None;
+    let mut request = Request { path, from: None, authorization: None };
     for line in lines.map_while(Result::ok).take_while(|l| !l.is_empty()) {
-        if let Some(range) = line.to_lowercase().strip_prefix("range: bytes=") {
-            from = Some(range.trim_end_matches('-').parse().unwrap());
+        let (name, value) = line.split_once(": ")?;
+        match name.to_lowercase().as_str() {
+            "range" => request.from = value.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok(),
+            "authorization" => request.authorization = Some(value.to_owned()),
+            _ => {}
         }
     }
-    Some(Request { path, from })
+    Some(request)
 }

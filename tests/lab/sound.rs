@@ -2,7 +2,8 @@
 //!
 //! A private PulseAudio daemon with one stereo null sink: left is what the user says, right is what the program plays,
 //! both on one clock, so that times between them are true to the sample. The program sees a mono microphone and a mono
-//! loudspeaker as its defaults, through PulseAudio and through ALSA. Everything ends when the [`Lab`] is dropped.
+//! loudspeaker as its defaults, through PulseAudio and through ALSA. Beside it there is a spare loudspeaker that nobody
+//! listens to: the default while the other is unplugged. Everything ends when the [`Lab`] is dropped.
 
 use super::measure::Recording;
 use super::process::{Running, tool};
@@ -23,6 +24,7 @@ pub const RATE: u32 = 48_000;
 const CARD: &str = "\
 load-module module-null-sink sink_name=lab rate=48000 channels=2 channel_map=front-left,front-right norewinds=1
 load-module module-remap-sink sink_name=mouth master=lab channels=1 master_channel_map=front-left channel_map=mono remix=no
+load-module module-null-sink sink_name=spare rate=48000 channels=1 channel_map=mono norewinds=1
 ";
 const MICROPHONE: &[&str] = &[
     "module-remap-source",
@@ -81,20 +83,7 @@ impl Lab {
             format!("</usr/share/alsa/alsa.conf>\npcm.!default {default}\nctl.!default {default}\n"),
         )?;
         let server = OsString::from(format!("unix:{socket}"));
-
-        // Should this process be killed outright, so that nothing is dropped, the daemon ends by itself some minutes
-        // after its last client has gone.
-        let daemon = Running::start(
-            Command::new("pulseaudio")
-                .args(["-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=300", "--log-level=notice", "-F"])
-                .arg(at("lab.pa"))
-                .env("HOME", at("home"))
-                .env("XDG_RUNTIME_DIR", at("run"))
-                .env("PULSE_RUNTIME_PATH", at("run"))
-                .env_remove("PULSE_SERVER")
-                .stdout(Stdio::null()),
-            &at("pulse.log"),
-        )?;
+        let daemon = launch(dir.path())?;
         let mut lab = Lab { daemon, dir, server, microphone: None, loudspeaker: None };
         lab.wait_for_daemon()?;
         lab.plug(Plug::Loudspeaker)?;
@@ -119,6 +108,17 @@ impl Lab {
     /// What a program needs in its environment to find this card and no other.
     pub fn env(&self) -> [(&'static str, OsString); 2] {
         [("PULSE_SERVER", self.server.clone()), ("ALSA_CONFIG_PATH", self.dir.path().join("asound.conf").into())]
+    }
+
+    /// Has this process itself use this card and no other. For a process with one thread of tests, before it has others.
+    pub fn adopt(&self) {
+        for (name, value) in self.env() {
+            // SAFETY: the caller says that no other thread reads or writes the environment now.
+            #[expect(unsafe_code, reason = "the sound service's address is taken from the environment")]
+            unsafe {
+                std::env::set_var(name, value);
+            }
+        }
     }
 
     /// The daemon's process id.
@@ -181,6 +181,9 @@ impl Lab {
     /// Takes the microphone or the loudspeaker away.
     pub fn unplug(&mut self, plug: Plug) -> Result<()> {
         let module = self.slot(plug).take().with_context(|| format!("the {plug:?} is not plugged in"))?;
+        if plug == Plug::Loudspeaker {
+            self.pactl(["set-default-sink", "spare"])?;
+        }
         self.pactl(["unload-module", &module])?;
         Ok(())
     }
@@ -224,6 +227,15 @@ impl Lab {
         Ok(())
     }
 
+    /// A sound server that was killed is started again, with everything plugged in.
+    pub fn restart(&mut self) -> Result<()> {
+        self.daemon = launch(self.dir.path())?;
+        (self.microphone, self.loudspeaker) = (None, None);
+        self.wait_for_daemon()?;
+        self.plug(Plug::Loudspeaker)?;
+        self.plug(Plug::Microphone)
+    }
+
     /// Asks the sound server something.
     pub fn pactl<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
         tool("pactl", &self.server_env(), args)
@@ -232,6 +244,23 @@ impl Lab {
     fn server_env(&self) -> [(&str, &OsStr); 1] {
         [("PULSE_SERVER", &self.server)]
     }
+}
+
+/// Starts the daemon of the card whose configuration is in this folder.
+fn launch(dir: &Path) -> Result<Running> {
+    // Should this process be killed outright, so that nothing is dropped, the daemon ends by itself some minutes after
+    // its last client has gone.
+    Running::start(
+        Command::new("pulseaudio")
+            .args(["-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=300", "--log-level=notice", "-F"])
+            .arg(dir.join("lab.pa"))
+            .env("HOME", dir.join("home"))
+            .env("XDG_RUNTIME_DIR", dir.join("run"))
+            .env("PULSE_RUNTIME_PATH", dir.join("run"))
+            .env_remove("PULSE_SERVER")
+            .stdout(Stdio::null()),
+        &dir.join("pulse.log"),
+    )
 }
 
 /// A recording that goes on until it is stopped.

@@ -51,7 +51,7 @@ fn sound(golden: &Golden, omni: &mut Omni, table: &mut Table) -> Result<()> {
         let expected = golden.get(&format!("vocos.{i}.wav"))?.floats();
         table.values("vocos.wav", i, &wav, &expected);
         if let Some(pickled) = &mut pickled {
-            table.values("vocos.wav from Vocos.pt", i, &pickled.decode(&mel)?, &expected);
+            table.values("vocos.wav from Vocos.pt", i, &pickled.decode(&mel.to_device(&Device::Cpu)?)?, &expected);
         }
     }
     let (a, b) = (golden.get("ola.f0")?.floats(), golden.get("ola.f1")?.floats());

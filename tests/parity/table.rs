@@ -1,8 +1,5 @@
 //! The table of errors: one line per kind of comparison.
 
-/// Values may differ by this much.
-pub const TOLERANCE: f32 = 1e-4;
-
 struct Line {
     name: String,
     count: usize,
@@ -12,12 +9,17 @@ struct Line {
 }
 
 /// What has been compared so far.
-#[derive(Default)]
 pub struct Table {
     lines: Vec<Line>,
+    /// Values may differ by this much.
+    tolerance: f32,
 }
 
 impl Table {
+    pub fn new(tolerance: f32) -> Self {
+        Self { lines: Vec::new(), tolerance }
+    }
+
     fn line(&mut self, name: &str) -> &mut Line {
         let at = self.lines.iter().position(|l| l.name == name).unwrap_or_else(|| {
             let line = Line { name: name.to_string(), count: 0, worst: 0.0, scale: 0.0, wrong: None };
@@ -29,6 +31,7 @@ impl Table {
 
     /// Compares values; `item` says which of the kind, for the message.
     pub fn values(&mut self, name: &str, item: usize, found: &[f32], expected: &[f32]) {
+        let tolerance = self.tolerance;
         let line = self.line(name);
         line.count += 1;
         if found.len() != expected.len() {
@@ -43,7 +46,7 @@ impl Table {
             if error.is_nan() || error > line.worst {
                 line.worst = error;
             }
-            if error.is_nan() || error > TOLERANCE {
+            if error.is_nan() || error > tolerance {
                 line.wrong.get_or_insert(format!("no. {item}, value {i}: {f}, expected {e}"));
             }
         }

@@ -180,7 +180,7 @@ fn welcome(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
             ui.add_space(10.0);
             super::models::progress(ui, super::models::fraction(pull), &super::models::pull_figures(pull), 300.0);
             ui.add_space(4.0);
-            super::models::cancel(ui, commands);
+            super::models::cancel(ui, &pull.id, commands);
         }
     });
 }

@@ -82,7 +82,7 @@ fn pull_row(ui: &mut Ui, view: &ViewState, pull: &PullProgress, commands: &mut V
             let verb = if pull.state == PullState::Checking { "Checking" } else { "Fetching" };
             let room = vec2(ui.available_width(), 28.0);
             ui.allocate_ui_with_layout(room, Layout::right_to_left(Align::Center), |ui| {
-                cancel(ui, commands);
+                cancel(ui, &pull.id, commands);
                 ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
                     ui.add(Label::new(format!("{verb} {title}")).truncate());
                 });
@@ -93,6 +93,9 @@ fn pull_row(ui: &mut Ui, view: &ViewState, pull: &PullProgress, commands: &mut V
             ui.add(Label::new(RichText::new(format!("{title}: {why}")).color(palette.red)).wrap());
             ui.add(Label::new(RichText::new(remedy).small()).wrap());
         }
+        PullState::Paused => {
+            ui.add(Label::new(RichText::new(format!("{title}: paused")).small().weak()).wrap());
+        }
         PullState::Cancelled => {
             ui.add(Label::new(RichText::new("Stopped. What has arrived is kept.").small().weak()).wrap());
         }
@@ -102,10 +105,10 @@ fn pull_row(ui: &mut Ui, view: &ViewState, pull: &PullProgress, commands: &mut V
     }
 }
 
-/// The button that stops fetching.
-pub fn cancel(ui: &mut Ui, commands: &mut Vec<Command>) {
+/// The button that stops fetching a model.
+pub fn cancel(ui: &mut Ui, model: &str, commands: &mut Vec<Command>) {
     if ui.button(CANCEL).clicked() {
-        commands.push(Command::CancelPull);
+        commands.push(Command::CancelPull { model: model.to_owned() });
     }
 }
 

@@ -5,6 +5,8 @@ use crate::settings::{Settings, Theme};
 use eframe::egui::{Response, RichText, TextEdit, Ui};
 
 pub const PERSONA: &str = "Persona";
+pub const HALF_DUPLEX: &str = "Microphone off while it speaks";
+pub const HEADPHONES: &str = "I wear headphones";
 pub const RELOAD: &str = "Load the engine";
 
 /// Draws the choices. Theme and size take effect through the settings; the rest is also told to the session.
@@ -17,6 +19,12 @@ pub fn show(ui: &mut Ui, settings: &mut Settings, commands: &mut Vec<Command>) {
     };
     if choice(ui, &mut settings.eagerness, Eagerness::ALL.map(|value| (value, told(value)))) {
         commands.push(Command::SetEagerness(settings.eagerness));
+    }
+    if ui.checkbox(&mut settings.half_duplex, HALF_DUPLEX).changed() {
+        commands.push(Command::SetHalfDuplex(settings.half_duplex));
+    }
+    if ui.checkbox(&mut settings.headphones, HEADPHONES).changed() {
+        commands.push(Command::SetHeadphones(settings.headphones));
     }
     caption(ui, "Engine");
     ui.horizontal(|ui| {

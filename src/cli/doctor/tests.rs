@@ -34,7 +34,7 @@ fn store_with(ids: &[&str]) -> (tempfile::TempDir, Store) {
 
 fn look(machine: &Machine, store: &Store, sound: &SoundDevices) -> Vec<Finding> {
     let catalog = Catalog::built_in().unwrap();
-    examine(machine, &store.installed(catalog), catalog, sound)
+    examine(machine, &GpuUse::NotBuilt, &store.installed(catalog), catalog, sound)
 }
 
 #[track_caller]
@@ -98,13 +98,33 @@ fn a_full_disk_counts_only_while_something_is_to_be_fetched() {
 }
 
 #[test]
-fn a_card_is_named_and_a_broken_driver_is_a_warning() {
-    let (_home, store) = store_with(&STARTER);
-    let card = Gpu { name: "NVIDIA A100".into(), memory: 80 << 30, driver: "550.54".into() };
-    let findings = look(&Machine { gpus: vec![card], ..machine() }, &store, &sound());
-    assert_eq!(about(&findings, "gpu").seen, "NVIDIA A100, 85.90 GB, driver 550.54");
+fn a_card_is_named_and_what_stands_in_its_way_is_said() {
+    let card = |memory: u64| Gpu { name: "NVIDIA A100".into(), memory: memory << 30, driver: "580.65".into() };
+    let about = |gpus: Vec<Gpu>, gpu_use: GpuUse| gpu::gpu(&Machine { gpus, ..machine() }, &gpu_use);
+    let cuda = || GpuUse::Works("CUDA");
+
+    let large = about(vec![card(80)], cuda());
+    assert_eq!((large.severity, large.remedy.as_str()), (Severity::Good, ""));
+    assert!(large.seen.starts_with("NVIDIA A100, 85.90 GB, driver 580.65; CUDA works; "), "{}", large.seen);
+    for (memory, way) in [(80, "--dtype bf16"), (16, "--quantize q8_0"), (10, "--quantize q4_k")] {
+        let found = about(vec![card(memory)], cuda());
+        assert!(found.severity == Severity::Good && found.seen.contains(way), "{memory} GiB: {}", found.seen);
+    }
+    let small = about(vec![card(4)], cuda());
+    assert!(small.severity == Severity::Warning && small.remedy.contains("starter engine"), "{}", small.remedy);
+    assert!(about(vec![card(4), card(80)], cuda()).seen.contains("--dtype bf16"), "the largest card counts");
+
+    let plain = about(vec![card(80)], GpuUse::NotBuilt);
+    assert!(plain.severity == Severity::Warning && plain.remedy.contains("make cuda"));
+    let fails = about(vec![card(80)], GpuUse::Fails("libcublas cannot be used: install it".into()));
+    assert_eq!((fails.severity, fails.remedy.as_str()), (Severity::Warning, "libcublas cannot be used: install it"));
+
+    for gpu_use in [GpuUse::NotBuilt, GpuUse::Fails("there is no CUDA device".into())] {
+        assert_eq!(about(Vec::new(), gpu_use).severity, Severity::Good, "no card is no trouble");
+    }
+    assert!(about(Vec::new(), GpuUse::Works("Metal")).seen.starts_with("Metal works"));
     let broken = Machine { gpu_trouble: Some("couldn't communicate with the NVIDIA driver".into()), ..machine() };
-    assert_eq!(about(&look(&broken, &store, &sound()), "gpu").severity, Severity::Warning);
+    assert_eq!(gpu::gpu(&broken, &cuda()).severity, Severity::Warning);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use crate::dsp::mel::LogMel;
 use candle_core::DType;
 use std::collections::HashMap;
 
-const TINY: AudioEncoderConfig = AudioEncoderConfig { width: 32, layers: 2, heads: 4, ffn: 128, max_positions: 1500 };
+const TINY: AudioEncoderConfig =
+    AudioEncoderConfig { width: 32, layers: 2, heads: 4, ffn: 128, max_positions: 1500, activation: Activation::Gelu };
 
 /// The audio encoder's tensors of a fixture (others have types candle does not know).
 fn fixture(name: &str) -> HashMap<String, Tensor> {

@@ -76,6 +76,7 @@ impl Engine for CascadeEngine {
             output_rate: self.speaker.rate(),
             max_overlap: 0,
             clones_voices: false,
+            transcribes: true,
         }
     }
 

@@ -5,8 +5,9 @@
 //! `WhisperConfig`). Invariant: every size is positive and within bounds, so that no later arithmetic can overflow or
 //! divide by zero.
 
+use super::weights::packed_weights;
 use crate::engine::EngineError;
-use crate::engine::audio_encoder::AudioEncoderConfig;
+use crate::engine::audio_encoder::{Activation, AudioEncoderConfig};
 use crate::engine::transformer::DecoderConfig;
 use serde_json::Value;
 use std::path::Path;
@@ -98,6 +99,9 @@ impl OmniConfig {
             EngineError::Model(format!("{origin} is not a model configuration: {e}; pull the model again"))
         })?;
         let top = Section { value: &root, path: String::new(), origin };
+        if root.get("quantization_config").is_some_and(|q| !q.is_null()) {
+            return Err(packed_weights(Path::new(origin), "`quantization_config`"));
+        }
         let audio = top.section("audio_config")?;
         let tts = top.section("tts_config")?;
         let llm = top.decoder(1e-6, 1e6, true)?;
@@ -119,6 +123,12 @@ impl OmniConfig {
                 heads: audio.size("encoder_attention_heads", None)?,
                 ffn: audio.size("encoder_ffn_dim", None)?,
                 max_positions: audio.size("max_source_positions", Some(1500))?,
+                activation: match audio.value.get("activation_function") {
+                    None | Some(Value::Null) => Activation::default(),
+                    Some(name) => name.as_str().and_then(Activation::named).ok_or_else(|| {
+                        audio.bad("activation_function", "gelu, gelu_new, gelu_fast or gelu_pytorch_tanh")
+                    })?,
+                },
             },
             audio_pool,
             audio_block: (seconds * 50.0) as usize,

@@ -11,6 +11,7 @@ use super::prompt::{self, Before};
 use super::tokens::LlmTokens;
 use crate::engine::EngineError;
 use crate::engine::audio_encoder::EncoderCache;
+use crate::engine::device::keep_launch_tables;
 use crate::engine::kv_cache::KvCache;
 use crate::metrics::Stage;
 use crate::time::Micros;
@@ -220,6 +221,7 @@ impl Dialogue {
 
     /// Feeds one token of the answer and gives the logits of the next.
     pub fn say(&mut self, mind: &Mind, id: u32, probe: &mut dyn Probe) -> Result<Tensor, EngineError> {
+        let _tables = keep_launch_tables(mind.llm.device());
         let hidden = self.feed(mind, &[id], None, probe)?;
         mind.llm.logits(&hidden)
     }

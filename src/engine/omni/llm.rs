@@ -1,4 +1,5 @@
-//! The language model: token and audio embeddings in, hidden states and logits out (`llm.`, Qwen2.5).
+//! The language model: token and audio embeddings in, hidden states and logits out (`llm.`, Qwen2.5), from the checkpoint
+//! or from a GGUF file of it.
 //!
 //! Owns weights only; whoever talks owns the [`KvCache`]. Lives on the engine thread. Invariant: audio embeddings
 //! replace the rows of their placeholders and nothing else.
@@ -6,16 +7,25 @@
 use super::config::OmniConfig;
 use super::weights::Reported;
 use crate::engine::EngineError;
+use crate::engine::gguf::Gguf;
 use crate::engine::kv_cache::KvCache;
 use crate::engine::linear::{Linear, Placement};
 use crate::engine::tensor_source::TensorSource;
-use crate::engine::transformer::{Decoder, Mask};
-use candle_core::{DType, Tensor};
+use crate::engine::transformer::{Decoder, DecoderConfig, Mask};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{DType, Device, Tensor};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The embedding table, `[vocab, hidden]`, as it is stored: only the rows in use are widened.
+enum Table {
+    Dense(Tensor),
+    Quantised(Arc<QTensor>),
+}
 
 /// The loaded language model.
 pub struct Llm {
-    /// `[vocab, hidden]`, in the checkpoint's precision: only the rows in use are widened.
-    embed: Tensor,
+    embed: Table,
     decoder: Decoder,
     head: Linear,
     vocab: usize,
@@ -30,9 +40,84 @@ impl Llm {
         let embed = source.get(&format!("{table}.weight"), &[shape.0, shape.1])?;
         let head = if own_head { "llm.lm_head" } else { table };
         Ok(Self {
-            embed: embed.to_device(place.device())?,
+            embed: Table::Dense(embed.to_device(place.device())?),
             decoder: Decoder::from_safetensors(&config.llm, source, "llm.model.", place)?,
             head: Linear::load(source, head, shape, false, place)?,
+            vocab: config.vocab,
+        })
+    }
+
+    pub fn device(&self) -> &Device {
+        self.decoder.device()
+    }
+
+    /// Opens the GGUF file `path`, which is to stand in for the `llm.` of the checkpoint described by `config`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds another model; the message says what differs.
+    pub fn open_gguf(path: &Path, config: &OmniConfig) -> Result<Gguf, EngineError> {
+        let file = Gguf::open(path)?;
+        let other = |what: &str, found: String, expected: String| {
+            EngineError::Model(format!(
+                "{} is not the language model of this checkpoint: its {what} is {found}, that of config.json {expected}; give a GGUF file made from the same model, or leave --llm out",
+                path.display()
+            ))
+        };
+        let family = file.text("general.architecture").unwrap_or("unknown");
+        if family != "qwen2" {
+            return Err(other("architecture", family.to_string(), "qwen2".to_string()));
+        }
+        let (found, expected) = (DecoderConfig::from_gguf(&file, config.llm.max_positions)?, &config.llm);
+        let rows = file.shape("token_embd.weight").and_then(|s| s.first().copied()).unwrap_or_default();
+        for (what, found, expected) in [
+            ("hidden size", found.hidden, expected.hidden),
+            ("number of layers", found.layers, expected.layers),
+            ("number of heads", found.heads, expected.heads),
+            ("number of key heads", found.kv_heads, expected.kv_heads),
+            ("head width", found.head_dim, expected.head_dim),
+            ("feed-forward width", found.ffn, expected.ffn),
+            ("vocabulary", rows, config.vocab),
+        ] {
+            if found != expected {
+                return Err(other(what, found.to_string(), expected.to_string()));
+            }
+        }
+        // The file keeps these in f32.
+        for (what, found, expected) in [
+            ("base of rotary positions", found.rope_theta, expected.rope_theta),
+            ("norm epsilon", found.rms_eps, expected.rms_eps),
+        ] {
+            if (found / expected - 1.0).abs() > 1e-6 {
+                return Err(other(what, found.to_string(), expected.to_string()));
+            }
+        }
+        Ok(file)
+    }
+
+    /// Loads the language model from a file that [`open_gguf`](Self::open_gguf) opened, keeping its quantisation.
+    /// `progress` is given the share done, 0 to 1.
+    pub fn from_gguf(
+        config: &OmniConfig,
+        file: &mut Gguf,
+        place: &Placement,
+        progress: &mut dyn FnMut(f32),
+    ) -> Result<Self, EngineError> {
+        let shape = [config.vocab, config.llm.hidden];
+        let embed = Arc::new(file.tensor("token_embd.weight", &shape, place.device())?);
+        let head = match file.has("output.weight") {
+            true => Arc::new(file.tensor("output.weight", &shape, place.device())?),
+            false => embed.clone(),
+        };
+        let embed = match embed.dtype() {
+            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
+                Table::Dense(place.dense(&embed.dequantize(place.device())?)?)
+            }
+            _ => Table::Quantised(embed),
+        };
+        Ok(Self {
+            embed,
+            decoder: Decoder::from_gguf(file, config.llm.max_positions, place, progress)?,
+            head: Linear::quantised(head, None, place.dtype())?,
             vocab: config.vocab,
         })
     }
@@ -50,7 +135,11 @@ impl Llm {
                 self.vocab
             )));
         }
-        let rows = self.embed.index_select(&Tensor::new(ids, self.decoder.device())?, 0)?;
+        let ids = Tensor::new(ids, self.decoder.device())?;
+        let rows = match &self.embed {
+            Table::Dense(table) => table.index_select(&ids, 0)?,
+            Table::Quantised(table) => table.embedding(&ids)?,
+        };
         Ok(rows.to_dtype(self.decoder.dtype())?)
     }
 

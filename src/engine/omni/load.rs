@@ -3,32 +3,25 @@
 //! Owns nothing but the choices of how to load; runs on the engine thread. Invariant: when loading succeeds, every
 //! tensor of the checkpoint has been used or is known to be dead weight.
 
+use super::answer::SAMPLING;
 use super::compat::Mouth;
 use super::config::OmniConfig;
 use super::dialogue::Mind;
 use super::ear::Ear;
 use super::llm::Llm;
+use super::needs::Headers;
+use super::prompt::Language;
 use super::tokens::{LlmTokens, TtsTokens};
 use super::tts::Tts;
 use super::vocoder::Vocoder;
-use super::weights::{Reported, Weights};
+use super::weights::{LANGUAGE, Reported, Weights};
 use crate::engine::EngineError;
+pub use crate::engine::device::Compute;
 use crate::engine::linear::Placement;
+use candle_core::DType;
 use candle_core::quantized::GgmlDType;
-use candle_core::{DType, Device};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-
-/// Where the model computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compute {
-    #[default]
-    Cpu,
-    /// The NVIDIA GPU of that number; needs a build with the `cuda` feature.
-    Cuda(usize),
-    /// The Apple GPU; needs a build with the `metal` feature.
-    Metal,
-}
 
 /// The precision of activations and of weights that are not quantised. A CPU always computes in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +41,32 @@ pub enum Quantization {
     Q4K,
 }
 
+/// How many text tokens the speech model is shown with every block of audio, 7 to 10. It was trained with 10; with fewer
+/// it begins sooner (after so many tokens), and loses the thread more easily. Below 7 it has been seen to break up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextChunk(usize);
+
+impl TextChunk {
+    pub fn new(tokens: usize) -> Result<Self, EngineError> {
+        match tokens {
+            7..=10 => Ok(Self(tokens)),
+            _ => Err(unknown("text chunk", &tokens.to_string(), "7, 8, 9, 10")),
+        }
+    }
+
+    pub fn tokens(self) -> usize {
+        self.0
+    }
+}
+
+impl FromStr for TextChunk {
+    type Err = EngineError;
+
+    fn from_str(s: &str) -> Result<Self, EngineError> {
+        s.parse().map_err(|_| unknown("text chunk", s, "7, 8, 9, 10")).and_then(Self::new)
+    }
+}
+
 /// How to load the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OmniOptions {
@@ -58,8 +77,20 @@ pub struct OmniOptions {
     pub quantize: Option<Quantization>,
     /// Of the speech model.
     pub quantize_speech: Option<Quantization>,
+    /// A GGUF file of the language model, to take the place of the checkpoint's own.
+    pub llm: Option<PathBuf>,
+    /// Bytes that are free where the model computes; a model that needs more is refused before it is loaded.
+    pub room: Option<u64>,
     /// Speak exactly as upstream does, its defects included.
     pub compat: bool,
+    /// Text tokens that become visible to the speech with every block; `None`: as the checkpoint says.
+    pub text_chunk: Option<TextChunk>,
+    /// Over how many of the latest tokens the answer's repetition penalty looks (upstream: three at most).
+    pub repetition_window: usize,
+    /// Language of the prompt's own words; `None`: that of the persona.
+    pub language: Option<Language>,
+    /// Be the person of the reference voice.
+    pub role_play: bool,
     /// How many positions a conversation may take before its oldest turns leave.
     pub context: usize,
     /// The longest answer, in tokens.
@@ -73,7 +104,13 @@ impl Default for OmniOptions {
             dtype: Precision::F32,
             quantize: None,
             quantize_speech: None,
+            llm: None,
+            room: None,
             compat: false,
+            text_chunk: None,
+            repetition_window: SAMPLING.penalty_window,
+            language: None,
+            role_play: false,
             context: 8192,
             answer_tokens: 512,
         }
@@ -82,19 +119,6 @@ impl Default for OmniOptions {
 
 fn unknown(what: &str, found: &str, known: &str) -> EngineError {
     EngineError::Unsupported(format!("{found:?} is no {what}; choose one of {known}"))
-}
-
-impl FromStr for Compute {
-    type Err = EngineError;
-
-    fn from_str(s: &str) -> Result<Self, EngineError> {
-        match s.split_once(':').unwrap_or((s, "0")) {
-            ("cpu", "0") => Ok(Self::Cpu),
-            ("metal", "0") => Ok(Self::Metal),
-            ("cuda", n) => n.parse().map(Self::Cuda).map_err(|_| unknown("device", s, "cpu, cuda, cuda:N, metal")),
-            _ => Err(unknown("device", s, "cpu, cuda, cuda:N, metal")),
-        }
-    }
 }
 
 impl FromStr for Precision {
@@ -122,18 +146,6 @@ impl FromStr for Quantization {
     }
 }
 
-impl Compute {
-    fn open(self) -> Result<Device, EngineError> {
-        let opened = match self {
-            Self::Cpu => Ok(Device::Cpu),
-            // One stream for all host threads: tensors may be made on one thread and used on another.
-            Self::Cuda(n) => Device::new_cuda_with_stream(n),
-            Self::Metal => Device::new_metal(0),
-        };
-        opened.map_err(|e| EngineError::Unsupported(format!("cannot compute on {self:?}: {e}; choose the device cpu")))
-    }
-}
-
 impl Precision {
     fn dtype(self) -> DType {
         match self {
@@ -154,7 +166,8 @@ impl Precision {
 }
 
 impl Quantization {
-    fn kind(self) -> GgmlDType {
+    /// The kind of block it packs weights into.
+    pub fn kind(self) -> GgmlDType {
         match self {
             Self::Q8_0 => GgmlDType::Q8_0,
             Self::Q4K => GgmlDType::Q4K,
@@ -183,24 +196,40 @@ impl Omni {
     /// # Errors
     /// Names the file, and the tensor or key in it, that is missing, unknown, or not as expected.
     pub fn load(dir: &Path, options: &OmniOptions, progress: &mut dyn FnMut(&str, f32)) -> Result<Self, EngineError> {
-        let config = OmniConfig::read(&dir.join("config.json"))?;
+        let mut config = OmniConfig::read(&dir.join("config.json"))?;
+        if let Some(chunk) = options.text_chunk {
+            config.tts.text_chunk = chunk.tokens();
+        }
         let llm_tokens = LlmTokens::load(dir, config.vocab)?;
         let tts_tokens = TtsTokens::load(dir, config.tts.text_tokens)?;
         tts_tokens.agree(&config.tts)?;
-        let device = options.device.open()?;
-        let weights = Weights::open(dir)?;
+        let weights = Weights::open(dir, options.llm.as_ref().map(|_| LANGUAGE))?;
         let vocoder = Weights::open_vocoder(dir)?;
+        let mut gguf = options.llm.as_deref().map(|file| Llm::open_gguf(file, &config)).transpose()?;
+        let headers = Headers { config: &config, weights: &weights, vocoder: &vocoder, gguf: gguf.as_ref() };
+        let needs = headers.check(options)?;
+        tracing::info!("{needs}");
+        progress(&needs, 0.0);
+        let device = options.device.open()?;
         let quantize = |q: Option<Quantization>| q.map(Quantization::kind);
         let plain = Placement::new(options.dtype.dtype(), &device, None);
         let thinking = Placement::new(options.dtype.dtype(), &device, quantize(options.quantize));
         let speaking = Placement::new(DType::F32, &device, quantize(options.quantize_speech));
 
-        let ear = Ear::load(&config, &weights, &Reported::new(&weights, "hearing", progress), &plain)?;
-        let tts = Tts::load(&config.tts, &weights, &Reported::new(&weights, "speech", progress), &speaking)?;
+        // Most of the values are the language model's; with a GGUF file they are not among the checkpoint's.
+        let share = if gguf.is_some() { 0.2 } else { 1.0 };
+        let mut scaled = |what: &str, done: f32| progress(what, done * share);
+        let ear = Ear::load(&config, &weights, &Reported::new(&weights, "hearing", &mut scaled), &plain)?;
+        let tts = Tts::load(&config.tts, &weights, &Reported::new(&weights, "speech", &mut scaled), &speaking)?;
         let vocoder = Vocoder::load(&weights, &vocoder, config.tts.mel_bins, &device)?;
-        let llm = Llm::load(&config, &Reported::new(&weights, "language", progress), &thinking)?;
+        let llm = match &mut gguf {
+            Some(file) => {
+                let mut rest = |done: f32| progress("language (GGUF)", share + (1.0 - share) * done);
+                Llm::from_gguf(&config, file, &plain, &mut rest)?
+            }
+            None => Llm::load(&config, &Reported::new(&weights, "language", progress), &thinking)?,
+        };
         weights.finish()?;
-        progress("ready", 1.0);
         Ok(Self {
             mind: Mind { tokens: llm_tokens, ear, llm },
             mouth: Mouth { tokens: tts_tokens, tts, vocoder },

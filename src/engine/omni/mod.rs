@@ -1,6 +1,7 @@
 //! MiniCPM-o 2.6: speech in, speech out, one model. One file per part of the checkpoint.
 //!
-//! - [`config`], [`weights`], [`tokens`]: what lies in the checkpoint folder, checked
+//! - [`config`], [`weights`], [`tokens`]: what lies in the checkpoint folder, checked; [`needs`]: the memory it takes;
+//!   [`random_checkpoint`]: one made of random numbers
 //! - [`ear`]: sound to embeddings; [`llm`]: embeddings to words; [`tts`] with [`codes`]: words to audio codes;
 //!   [`dvae`], [`vocos`] and [`vocoder`]: audio codes to sound
 //! - [`prompt`], [`dialogue`]: the words around what is heard and said
@@ -8,7 +9,7 @@
 //!   [`compat`]: the same as upstream does it, defects included
 //! - [`memory`]: what has been said, for when the context is full; [`meter`]: stage marks; [`voice_state`]: a voice's
 //!   prompt, kept on disk
-//! - [`load`]: the parts put together; [`session`]: one conversation; this file: the engine
+//! - [`load`]: the parts put together; `warm`: each run once; [`session`]: one conversation; this file: the engine
 //!
 //! Everything lives on the engine thread. Invariant: with [`OmniOptions::compat`] the numbers are upstream's.
 //!
@@ -26,8 +27,8 @@ pub mod llm;
 pub mod load;
 pub mod memory;
 pub mod meter;
+pub mod needs;
 pub mod probe;
-
 pub mod prompt;
 pub mod random_checkpoint;
 pub mod session;
@@ -37,6 +38,7 @@ pub mod tts;
 pub mod vocoder;
 pub mod vocos;
 pub mod voice_state;
+mod warm;
 pub mod weights;
 pub mod words;
 
@@ -44,6 +46,7 @@ pub mod words;
 mod tests;
 
 use super::kv_cache::KvCache;
+use super::text::speakable;
 use super::{
     CancelToken, Engine, EngineError, EngineInfo, EngineSession, HEARING_RATE, PcmChunk, ReplyEnd, ResponseSink,
     SessionSetup,
@@ -51,7 +54,7 @@ use super::{
 use candle_core::Tensor;
 use dialogue::Dialogue;
 use load::Omni;
-pub use load::{Compute, OmniOptions, Precision, Quantization};
+pub use load::{Compute, OmniOptions, Precision, Quantization, TextChunk};
 use meter::Meter;
 use probe::{NoProbe, Probe};
 use prompt::{Language, Mode};
@@ -97,12 +100,18 @@ impl OmniEngine {
     /// # Errors
     /// Names the file, and the tensor or key in it, that is missing, unknown, or not as expected.
     pub fn load(dir: &Path, options: OmniOptions, progress: &mut dyn FnMut(&str, f32)) -> Result<Self, EngineError> {
-        let omni = Omni::load(dir, &options, progress)?;
-        let kind = options.quantize.map_or(options.dtype.name(), load::Quantization::name);
+        let mut omni = Omni::load(dir, &options, progress)?;
+        progress("first steps", 1.0);
+        warm::up(&mut omni, &mut NoProbe)?;
+        progress("ready", 1.0);
+        let kind = match &options.llm {
+            Some(file) => file.file_name().map_or_else(|| "GGUF".into(), |name| name.to_string_lossy().into_owned()),
+            None => options.quantize.map_or(options.dtype.name(), load::Quantization::name).to_owned(),
+        };
         let speech = options.quantize_speech.map_or("f32", load::Quantization::name);
         let overlap = if options.compat { 0 } else { vocoder::FADE };
         Ok(Self {
-            description: format!("MiniCPM-o 2.6, language {kind}, speech {speech}"),
+            description: format!("MiniCPM-o 2.6 on {}, language {kind}, speech {speech}", options.device),
             model: Arc::new(Mutex::new(omni)),
             fingerprint: voice_state::fingerprint(dir, &options),
             options,
@@ -141,10 +150,10 @@ impl OmniEngine {
         let mind = &mut omni.mind;
         let placeholders = reference.map(|r| prompt::placeholders(mind.ear.positions(r.len()), mind.ear.group()));
         let persona = mind.tokens.harmless(setup.system_prompt.trim());
-        let language = match crate::engine::text::speakable::Language::of(&persona) {
-            crate::engine::text::speakable::Language::Chinese => Language::Chinese,
-            crate::engine::text::speakable::Language::English => Language::English,
-        };
+        let language = self.options.language.unwrap_or_else(|| match speakable::Language::of(&persona) {
+            speakable::Language::Chinese => Language::Chinese,
+            speakable::Language::English => Language::English,
+        });
         let message = prompt::system_prompt(mode, language, placeholders.as_deref(), &persona);
         let limit = self.options.context.min(omni.config.llm.max_positions);
         let mind = &mut omni.mind;
@@ -180,12 +189,14 @@ impl Engine for OmniEngine {
             output_rate: OUTPUT_RATE,
             max_overlap: self.overlap,
             clones_voices: true,
+            transcribes: false,
         }
     }
 
     fn open(&mut self, setup: &SessionSetup) -> Result<Box<dyn EngineSession>, EngineError> {
         let (model, options) = (self.model.clone(), self.options.clone());
-        let voice = self.voice(Mode::Assistant, setup, &mut NoProbe)?;
+        let mode = if self.options.role_play { Mode::RolePlay } else { Mode::Assistant };
+        let voice = self.voice(mode, setup, &mut NoProbe)?;
         let dialogue = Dialogue::after(voice.cache.copy()?);
         let speaker = voice.speaker.clone();
         Ok(Box::new(OmniSession::new(model, options, dialogue, speaker, setup.seed)))

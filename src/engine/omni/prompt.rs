@@ -3,6 +3,9 @@
 //! Owns no state; pure functions over strings and counts. Sources: MiniCPM-o 2.6's `get_sys_prompt`,
 //! `streaming_prefill`, `streaming_generate` and `MiniCPMOProcessor.get_audio_placeholder`.
 
+use crate::engine::EngineError;
+use std::str::FromStr;
+
 /// A second of sound in samples, which is also what one prefill step takes.
 pub const UNIT: usize = 16_000;
 /// The fewest samples that give a position of the language model: two positions of the encoder.
@@ -56,6 +59,18 @@ pub enum Mode {
 pub enum Language {
     English,
     Chinese,
+}
+
+impl FromStr for Language {
+    type Err = EngineError;
+
+    fn from_str(s: &str) -> Result<Self, EngineError> {
+        match s {
+            "en" => Ok(Self::English),
+            "zh" => Ok(Self::Chinese),
+            _ => Err(EngineError::Unsupported(format!("{s:?} is no language of the prompts; choose one of en, zh"))),
+        }
+    }
 }
 
 /// The words before and after the reference voice.

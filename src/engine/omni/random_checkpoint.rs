@@ -1,12 +1,15 @@
 //! Checkpoints with random numbers in them: real names, real shapes, of any size.
 //!
-//! For tests and for measuring speed where the real weights are not at hand. Writes files, from any thread; owns nothing.
+//! For tests and for measuring speed where the real weights are not at hand. This file: sizes, names and shapes, and the
+//! configuration; [`write`]: the folder itself, streamed; [`tokenizers`]: vocabularies that load, with the special tokens
+//! of the released ones. Owns nothing.
 //! Invariant: [`tensors`] of the full size are exactly those of the released checkpoint's speech path.
 
-use crate::engine::EngineError;
-use candle_core::{DType, Device, Tensor};
+pub mod tokenizers;
+pub mod write;
+
 use std::collections::BTreeMap;
-use std::path::Path;
+pub use write::Recipe;
 
 /// The sizes of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,44 +269,4 @@ pub fn config(s: &Sizes, ids: [u32; 3]) -> String {
         },
     })
     .to_string()
-}
-
-/// Writes `config.json`, `model.safetensors` in `dtype` and `vocos.safetensors` into `dir`. Tokenizers are not written.
-pub fn write(dir: &Path, sizes: &Sizes, ids: [u32; 3], dtype: DType, seed: u64) -> Result<(), EngineError> {
-    let failed = |e: &dyn std::fmt::Display| EngineError::Model(format!("cannot write to {}: {e}", dir.display()));
-    std::fs::write(dir.join("config.json"), config(sizes, ids)).map_err(|e| failed(&e))?;
-    for (file, shapes, dtype) in
-        [("model.safetensors", tensors(sizes), dtype), ("vocos.safetensors", vocoder_tensors(sizes), DType::F32)]
-    {
-        let mut all = std::collections::HashMap::new();
-        for (i, (name, shape)) in shapes.into_iter().enumerate() {
-            let tensor = random(&name, &shape, seed.wrapping_add(i as u64))?.to_dtype(dtype)?;
-            all.insert(name, tensor);
-        }
-        candle_core::safetensors::save(&all, dir.join(file)).map_err(|e| failed(&e))?;
-    }
-    Ok(())
-}
-
-/// Values of a size that keeps activations in bounds: norms near one, weights by their width.
-fn random(name: &str, shape: &[usize], seed: u64) -> Result<Tensor, EngineError> {
-    use rand::{Rng, SeedableRng};
-    let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
-    let inputs: usize = shape.iter().skip(1).product::<usize>().max(1);
-    let norm = shape.len() == 1 && name.ends_with("weight") || name.ends_with("original0") || name.ends_with("coef");
-    let spread = (3.0 / inputs as f32).sqrt();
-    let count = shape.iter().product();
-    let values: Vec<f32> = (0..count)
-        .map(|_| {
-            let v = rng.random_range(-1.0f32..1.0);
-            if norm {
-                1.0 + 0.1 * v
-            } else if shape.len() == 1 {
-                0.02 * v
-            } else {
-                spread * v
-            }
-        })
-        .collect();
-    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }

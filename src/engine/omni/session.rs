@@ -15,7 +15,7 @@ use super::probe::Probe;
 use super::prompt::{self, Before};
 use super::speech::Speech;
 use super::words::WordFeed;
-use crate::engine::sampling::Sampler;
+use crate::engine::sampling::{Sampler, SamplingConfig};
 use crate::engine::{CancelToken, EngineError, EngineSession, PcmChunk, ReplyEnd, ResponseSink};
 use crate::time::Micros;
 use candle_core::Tensor;
@@ -77,13 +77,14 @@ impl OmniSession {
     /// A conversation that begins after the system prompt in `dialogue`.
     pub fn new(model: Shared, options: OmniOptions, dialogue: Dialogue, speaker: Tensor, seed: u64) -> Self {
         let memory = Memory::new(dialogue.positions());
+        let sampling = SamplingConfig { penalty_window: options.repetition_window, ..SAMPLING };
         Self {
             model,
             options,
             dialogue,
             memory,
             speaker,
-            sampler: Sampler::new(SAMPLING, seed),
+            sampler: Sampler::new(sampling, seed),
             codes: RandomCodes::new(seed),
             pending: Vec::new(),
             turn: None,

@@ -17,6 +17,7 @@ use super::config::TtsConfig;
 use super::probe::Probe;
 use super::weights::{Reported, Weights};
 use crate::engine::EngineError;
+use crate::engine::device::keep_launch_tables;
 use crate::engine::kv_cache::KvCache;
 use crate::engine::linear::{Linear, Placement};
 use crate::engine::tensor_source::TensorSource;
@@ -266,6 +267,7 @@ impl Tts {
         probe: &mut dyn Probe,
     ) -> Result<Step, EngineError> {
         let start = Micros::now();
+        let _tables = keep_launch_tables(self.decoder.device());
         let past = state.cache.len();
         let embeds = match state.frames.last() {
             None => self.embed_text(&[self.config.audio_bos_token])?,
@@ -275,7 +277,7 @@ impl Tts {
         let hidden = self.decoder.forward(&embeds, past, &mut state.cache, Mask::Additive(&mask))?;
         let logits = hidden.to_dtype(DType::F32)?.matmul(&self.heads.t()?)?;
         let mut logits = logits.reshape((self.config.codebooks, self.config.audio_codes))?.to_vec2::<f32>()?;
-        if logits.iter().flatten().any(|l| l.is_nan()) {
+        if logits.iter().flatten().any(|l| !l.is_finite()) {
             return Err(EngineError::Model(
                 "the speech model computed a value that is not a number: its files are damaged, or the precision is too small; choose f32 or pull the model again".into(),
             ));

@@ -54,6 +54,11 @@ impl Vocoder {
         let start = Micros::now();
         let mel = self.dvae.decode(frames)?;
         let sound = self.vocos.decode(&mel)?;
+        if sound.iter().any(|s| !s.is_finite()) {
+            return Err(EngineError::Model(
+                "the vocoder computed a value that is not a number: its files are damaged; pull the model again".into(),
+            ));
+        }
         probe.worked(Stage::Vocoder, start, sound.len());
         probe.vocoded(frames, &mel, &sound);
         Ok((mel, sound))

@@ -28,10 +28,14 @@ const CONTENT: &str = "sha256";
 /// What tells one loaded model from another: its options, and name, size and time of change of each of its files.
 pub fn fingerprint(dir: &Path, options: &OmniOptions) -> String {
     let mut hasher = Sha256::new();
-    hasher.update(format!("{options:?}"));
+    // Without what concerns answers only, and the memory that happens to be free.
+    let lasting =
+        OmniOptions { room: None, text_chunk: None, repetition_window: 0, answer_tokens: 0, ..options.clone() };
+    hasher.update(format!("{lasting:?}"));
     hasher.update(fs::read(dir.join("config.json")).unwrap_or_default());
     let mut files: Vec<PathBuf> = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
     files.sort();
+    files.extend(options.llm.clone());
     for file in files {
         let Ok(about) = fs::metadata(&file) else { continue };
         let changed = about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());

@@ -25,6 +25,9 @@ const DEAD: [&str; 6] = [
     "tts.dvae.vq_layer.quantizer.rvqs.*.project_in.",
 ];
 
+/// The language model's part, for which a GGUF file can stand in.
+pub const LANGUAGE: &str = "llm.";
+
 /// Parts of the vocoder's file that decoding does not need.
 const DEAD_VOCODER: [&str; 2] = ["feature_extractor.", "head.istft."];
 
@@ -44,7 +47,7 @@ struct Entry {
 struct Inner {
     store: Store,
     entries: BTreeMap<String, Entry>,
-    dead: &'static [&'static str],
+    dead: Vec<&'static str>,
     used: Mutex<BTreeSet<String>>,
 }
 
@@ -53,12 +56,14 @@ struct Inner {
 pub struct Weights(Arc<Inner>);
 
 impl Weights {
-    /// Opens the model in `dir`: `model.safetensors.index.json` with its shards, or one `model.safetensors`.
-    pub fn open(dir: &Path) -> Result<Self, EngineError> {
+    /// Opens the model in `dir`: `model.safetensors.index.json` with its shards, or one `model.safetensors`. What begins
+    /// with `replaced` comes from elsewhere: it counts as dead weight, and files that hold nothing else may be missing.
+    pub fn open(dir: &Path, replaced: Option<&'static str>) -> Result<Self, EngineError> {
         let index = dir.join("model.safetensors.index.json");
         let single = dir.join("model.safetensors");
         let (files, listed) = if index.is_file() {
-            let listed = read_index(&index)?;
+            let mut listed = read_index(&index)?;
+            listed.retain(|tensor, _| replaced.is_none_or(|r| !tensor.starts_with(r)));
             let names: BTreeSet<&String> = listed.values().collect();
             (names.iter().map(|n| dir.join(n)).collect(), Some(listed))
         } else if single.is_file() {
@@ -69,7 +74,10 @@ impl Weights {
                 dir.display()
             )));
         };
-        let weights = Self::map(files, &DEAD)?;
+        let weights = Self::map(files, DEAD.into_iter().chain(replaced).collect())?;
+        if let Some(packed) = weights.0.entries.keys().find(|name| name.ends_with(".qweight")) {
+            return Err(packed_weights(dir, &format!("tensor `{packed}`")));
+        }
         if let Some(listed) = listed {
             for (tensor, file) in &listed {
                 let found = weights.0.entries.get(tensor).map(|e| weights.file(e));
@@ -89,7 +97,7 @@ impl Weights {
         let places = [dir.join("assets"), dir.to_path_buf()];
         let find = |name: &str| places.iter().map(|p| p.join(name)).find(|p| p.is_file());
         if let Some(file) = find("vocos.safetensors") {
-            return Self::map(vec![file], &DEAD_VOCODER);
+            return Self::map(vec![file], DEAD_VOCODER.to_vec());
         }
         match find("Vocos.pt") {
             Some(file) => Self::read_vocoder_pickle(&file),
@@ -110,14 +118,14 @@ impl Weights {
             .map(|(name, t)| (name.clone(), Entry { file: 0, shape: t.dims().to_vec(), dtype: t.dtype() }))
             .collect();
         let store = Store::Memory(file.to_path_buf(), read.into_iter().collect());
-        Ok(Self::new(store, entries, &DEAD_VOCODER))
+        Ok(Self::new(store, entries, DEAD_VOCODER.to_vec()))
     }
 
-    fn new(store: Store, entries: BTreeMap<String, Entry>, dead: &'static [&'static str]) -> Self {
+    fn new(store: Store, entries: BTreeMap<String, Entry>, dead: Vec<&'static str>) -> Self {
         Self(Arc::new(Inner { store, entries, dead, used: Mutex::default() }))
     }
 
-    fn map(files: Vec<PathBuf>, dead: &'static [&'static str]) -> Result<Self, EngineError> {
+    fn map(files: Vec<PathBuf>, dead: Vec<&'static str>) -> Result<Self, EngineError> {
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
         let mut mapped = Vec::with_capacity(files.len());
         for (file, path) in files.into_iter().enumerate() {
@@ -196,6 +204,22 @@ impl Weights {
         Ok(TensorSource::get(self, name, shape)?.to_dtype(DType::F32)?.to_device(device)?)
     }
 
+    /// Every tensor that loading takes: its name, its shape, and the bytes of one of its values.
+    pub fn wanted(&self) -> impl Iterator<Item = (&str, &[usize], usize)> {
+        let alive = |(name, _): &(&String, &Entry)| !is_dead(name, &self.0.dead);
+        let entries = self.0.entries.iter().filter(alive);
+        entries.map(|(name, e)| (name.as_str(), e.shape.as_slice(), e.dtype.size_in_bytes()))
+    }
+
+    /// Which of how many files a tensor lies in, counted from 1.
+    fn place(&self, name: &str) -> (usize, usize) {
+        let files = match &self.0.store {
+            Store::Safetensors(files) => files.len(),
+            Store::Memory(..) => 1,
+        };
+        (self.0.entries.get(name).map_or(0, |e| e.file) + 1, files)
+    }
+
     /// The share of the checkpoint's values that has been used or skipped, 0 to 1.
     pub fn progress(&self) -> f32 {
         let used = self.used();
@@ -203,7 +227,7 @@ impl Weights {
         for (name, entry) in &self.0.entries {
             let values: u64 = entry.shape.iter().map(|&d| d as u64).product();
             all += values;
-            if used.contains(name) || is_dead(name, self.0.dead) {
+            if used.contains(name) || is_dead(name, &self.0.dead) {
                 done += values;
             }
         }
@@ -213,7 +237,7 @@ impl Weights {
     /// Fails, naming it, if the checkpoint holds a tensor that was neither used nor is known to be dead weight.
     pub fn finish(&self) -> Result<(), EngineError> {
         let used = self.used();
-        match self.0.entries.iter().find(|(name, _)| !used.contains(*name) && !is_dead(name, self.0.dead)) {
+        match self.0.entries.iter().find(|(name, _)| !used.contains(*name) && !is_dead(name, &self.0.dead)) {
             None => Ok(()),
             Some((name, entry)) => Err(EngineError::Model(format!(
                 "tensor `{name}` {:?} in {} is unknown: this is another model or a newer version of it; pull the model this program lists",
@@ -303,7 +327,11 @@ impl TensorSource for Reported<'_, '_> {
     fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor, EngineError> {
         let tensor = TensorSource::get(self.weights, name, shape)?;
         if let Ok(mut report) = self.report.try_borrow_mut() {
-            report(self.part, self.weights.progress());
+            let share = self.weights.progress();
+            match self.weights.place(name) {
+                (_, 1) => report(self.part, share),
+                (file, files) => report(&format!("{} (file {file} of {files})", self.part), share),
+            }
         }
         Ok(tensor)
     }
@@ -311,6 +339,14 @@ impl TensorSource for Reported<'_, '_> {
     fn has(&self, name: &str) -> bool {
         self.weights.has(name)
     }
+}
+
+/// The error for a checkpoint whose weights are packed four bits each, known by `sign`.
+pub fn packed_weights(place: &Path, sign: &str) -> EngineError {
+    EngineError::Unsupported(format!(
+        "{}: a checkpoint packed with GPTQ (int4; {sign}), which this program cannot run: use the plain checkpoint with --quantize q4_k, which takes as little memory, or with its language model as GGUF (--llm FILE)",
+        place.display()
+    ))
 }
 
 /// Whether `name` begins with one of the patterns, in which `*` stands for a number.

@@ -11,7 +11,7 @@ mod decoder;
 mod greedy;
 mod tokens;
 
-use super::audio_encoder::{AudioEncoder, AudioEncoderConfig};
+use super::audio_encoder::{Activation, AudioEncoder, AudioEncoderConfig};
 use super::{CancelToken, EngineError, HEARING_RATE};
 use crate::dsp::mel::{LogMel, Mel, WHISPER_SAMPLES};
 use candle_core::quantized::GgmlDType;
@@ -90,6 +90,7 @@ impl Whisper {
             heads,
             ffn: sizes.matrix("model.encoder.layers.0.fc1.weight")?.0,
             max_positions: sizes.matrix("model.encoder.embed_positions.weight")?.0,
+            activation: Activation::Gelu,
         };
         let decoder = DecoderConfig {
             width,

@@ -57,7 +57,12 @@ mirror = [{ package = "p==1.0", bytes = 9, path = "p/a.bin" }]
 #[track_caller]
 fn refused(from: &str, to: &str, because: &str) {
     assert!(GOOD.contains(from));
-    let error = Catalog::parse(&GOOD.replace(from, to)).unwrap_err().to_string();
+    refused_whole(&GOOD.replace(from, to), because);
+}
+
+#[track_caller]
+fn refused_whole(catalog: &str, because: &str) {
+    let error = Catalog::parse(catalog).unwrap_err().to_string();
     assert!(error.contains(because), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
 }
@@ -99,12 +104,43 @@ fn names_that_could_leave_the_folder_are_refused() {
 
 #[test]
 fn doubles_are_refused() {
-    let twice = format!("{GOOD}{GOOD}");
-    assert!(Catalog::parse(&twice).unwrap_err().to_string().contains("model m is there twice"));
-    let file = GOOD[GOOD.find("[[model.file]]").unwrap()..].to_owned();
-    assert!(Catalog::parse(&format!("{GOOD}{file}")).unwrap_err().to_string().contains("two files called a.bin"));
+    refused_whole(&format!("{GOOD}{GOOD}"), "model m is there twice");
+    let file = &GOOD[GOOD.find("[[model.file]]").unwrap()..];
+    refused_whole(&format!("{GOOD}{file}"), "two files called a.bin");
     let other = file.replace("a.bin", "b.bin").replace("bytes = 9", "bytes = 8");
-    assert!(Catalog::parse(&format!("{GOOD}{other}")).unwrap_err().to_string().contains("p==1.0 is given two sizes"));
+    refused_whole(&format!("{GOOD}{other}"), "p==1.0 is given two sizes");
+}
+
+const SNAPSHOT: &str = r#"
+[model.snapshot]
+repo = "o/r"
+revision = "main"
+about = 7
+files = ["config.json", "x/part-*.bin"]
+"#;
+
+#[test]
+fn a_snapshot_stands_instead_of_files() {
+    let head = &GOOD[..GOOD.find("[[model.file]]").unwrap()];
+    let catalog = Catalog::parse(&format!("{head}{SNAPSHOT}")).unwrap();
+    let model = catalog.model("m").unwrap();
+    assert_eq!((model.download_size(), model.first_file()), (7, "config.json"));
+    let snapshot = model.snapshot.as_ref().unwrap();
+    assert!(snapshot.wants("config.json") && snapshot.wants("x/part-1.bin") && snapshot.wants("x/part-.bin"));
+    for other in ["x/config.json", "x/part-1.bin.bak", "part-1.bin", "x/part-1/2.bin", "x/part"] {
+        assert!(!snapshot.wants(other), "{other}");
+    }
+    assert_eq!(snapshot.lacking(&["config.json"]), Some("x/part-*.bin"));
+    assert_eq!(snapshot.lacking(&["x/part-1.bin", "config.json"]), None);
+
+    refused_whole(&format!("{GOOD}{SNAPSHOT}"), "both a snapshot and files");
+    refused_whole(head, "model m has no files");
+    for (from, to) in [("x/part-*", "*/part"), ("x/part-*", "../part"), ("x/part-*", "x/*-*"), ("part-*", ".part")] {
+        refused_whole(&format!("{head}{}", SNAPSHOT.replace(from, to)), "is no path in a repository");
+    }
+    for (from, to) in [("o/r", "o"), ("o/r", "o/../r"), ("\"main\"", "\"\""), ("7", "0")] {
+        refused_whole(&format!("{head}{}", SNAPSHOT.replace(from, to)), "its snapshot needs");
+    }
 }
 
 #[test]

@@ -5,14 +5,16 @@ use super::super::OmniEngine;
 use super::super::config::OmniConfig;
 use super::super::load::{Omni, OmniOptions, Quantization};
 use super::super::probe::NoProbe;
-use super::super::random_checkpoint::{Sizes, config, tensors, vocoder_tensors, write};
+use super::super::random_checkpoint::{Recipe, Sizes, config, tensors, tokenizers, vocoder_tensors};
 use super::super::tokens::{LlmTokens, TtsTokens};
 use super::super::weights::Weights;
 use super::tiny_dir;
+use crate::engine::CancelToken;
 use crate::engine::linear::Placement;
 use crate::engine::tensor_source::TensorSource;
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
+use safetensors::Dtype;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -84,19 +86,11 @@ fn a_released_configuration_needs_few_keys() {
     assert_eq!((brief.tts.text_start(), brief.tts.audio_start(), brief.tts.end_code()), (2, 302, 625));
 }
 
-/// A folder with the tiny tokenizers and a random checkpoint.
-fn random_folder(dtype: DType) -> tempfile::TempDir {
+/// A folder with a random checkpoint.
+fn random_folder(dtype: Dtype) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let tiny = OmniConfig::read(&tiny_dir().join("config.json")).unwrap();
-    for folder in ["llm_tokenizer", "chattts_tokenizer"] {
-        std::fs::create_dir(dir.path().join(folder)).unwrap();
-        for file in ["tokenizer.json", "tokenizer_config.json"] {
-            let file = format!("{folder}/{file}");
-            std::fs::copy(tiny_dir().join(&file), dir.path().join(&file)).unwrap();
-        }
-    }
-    let ids = [tiny.tts.speaker_token, tiny.tts.audio_bos_token, tiny.tts.text_eos_token];
-    write(dir.path(), &Sizes::tiny(tiny.vocab, tiny.tts.text_tokens), ids, dtype, 11).unwrap();
+    let recipe = Recipe { dtype, ..Recipe::tiny(11) };
+    recipe.write(dir.path(), &CancelToken::default(), &mut |_, _| {}).unwrap();
     dir
 }
 
@@ -110,7 +104,7 @@ fn logits(omni: &Omni) -> Vec<f32> {
 
 #[test]
 fn half_precision_and_quantised_weights_compute_nearly_the_same() {
-    let plain_dir = random_folder(DType::F32);
+    let plain_dir = random_folder(Dtype::F32);
     let load = |dir: &Path, quantize| {
         let options = OmniOptions { quantize, quantize_speech: quantize, ..OmniOptions::default() };
         Omni::load(dir, &options, &mut |_, _| {}).unwrap()
@@ -118,7 +112,7 @@ fn half_precision_and_quantised_weights_compute_nearly_the_same() {
     let plain = logits(&load(plain_dir.path(), None));
     let scale = plain.iter().map(|l| l * l).sum::<f32>().sqrt();
     let distance = |other: &[f32]| plain.iter().zip(other).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt() / scale;
-    let half = distance(&logits(&load(random_folder(DType::BF16).path(), None)));
+    let half = distance(&logits(&load(random_folder(Dtype::BF16).path(), None)));
     let q8 = distance(&logits(&load(plain_dir.path(), Some(Quantization::Q8_0))));
     let q4 = distance(&logits(&load(plain_dir.path(), Some(Quantization::Q4K))));
     assert!(half > 0.0 && half < 0.02, "bf16: {half}");
@@ -189,9 +183,9 @@ fn shards_are_found_by_their_index() {
         std::fs::write(&index, serde_json::json!({ "weight_map": map }).to_string()).unwrap();
     };
     write(&map);
-    let weights = Weights::open(dir.path()).unwrap();
+    let weights = Weights::open(dir.path(), None).unwrap();
     assert!(weights.has("llm.model.norm.weight") && weights.has("tts.dvae.coef"));
-    let error = || Weights::open(dir.path()).err().unwrap().to_string();
+    let error = || Weights::open(dir.path(), None).err().unwrap().to_string();
     map.insert("tts.dvae.coef".into(), "a.safetensors".into());
     write(&map);
     assert!(error().contains("`tts.dvae.coef` is not in a.safetensors"), "{}", error());
@@ -201,7 +195,7 @@ fn shards_are_found_by_their_index() {
     std::fs::write(&index, "{}").unwrap();
     assert!(error().contains("weight_map"), "{}", error());
     let empty = tempfile::tempdir().unwrap();
-    let nothing = Weights::open(empty.path()).err().unwrap().to_string();
+    let nothing = Weights::open(empty.path(), None).err().unwrap().to_string();
     assert!(nothing.contains("model.safetensors"), "{nothing}");
 }
 
@@ -315,9 +309,94 @@ proptest! {
 
 #[test]
 fn a_random_checkpoint_speaks() {
-    let dir = random_folder(DType::F32);
+    let dir = random_folder(Dtype::F32);
     let mut omni = Omni::load(dir.path(), &OmniOptions::default(), &mut |_, _| {}).unwrap();
     let sounds = super::speak(&mut omni, &["hello you"], &mut super::EndsAt::new(30), &mut NoProbe);
     assert!(sounds.iter().flat_map(|s| &s.samples).all(|s| s.is_finite()));
     assert_eq!(sounds.iter().map(|s| s.samples.len() - s.overlap).sum::<usize>(), 30 * 512);
+}
+
+/// The released special tokens are at the released ids (SPEC, section 2), the rest are words, and bytes make up the rest.
+#[test]
+fn the_vocabularies_of_a_random_checkpoint_have_the_released_layout() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tokenizer.json"), tokenizers::llm(151_700)).unwrap();
+    std::fs::create_dir(dir.path().join("chattts_tokenizer")).unwrap();
+    std::fs::write(dir.path().join("chattts_tokenizer/tokenizer.json"), tokenizers::speech(21_178)).unwrap();
+    let llm = LlmTokens::load(dir.path(), 151_700).unwrap();
+    let found = [
+        llm.placeholder,
+        llm.text_end,
+        llm.turn_start,
+        llm.turn_end,
+        llm.audio_start,
+        llm.audio_end,
+        llm.speaker_start,
+        llm.speaker,
+        llm.speaker_end,
+        llm.speech_start,
+        llm.speech_end,
+    ];
+    let released = [128_244, 151_643, 151_644, 151_645, 151_685, 151_687, 151_688, 151_689, 151_690, 151_691, 151_692];
+    assert_eq!(found, released);
+    assert_eq!(llm.encode("!").unwrap(), [0]);
+    assert_eq!(llm.encode("<reserved_53>").unwrap(), [151_699]);
+    let text = "Good morning, 你好!";
+    assert_eq!(llm.decode(&llm.encode(text).unwrap()).unwrap(), text);
+    let words = llm.decode(&[300, 70_000, 151_642]).unwrap();
+    assert!(words.split(' ').filter(|w| w.len() >= 4).count() == 3, "{words}");
+
+    let speech = TtsTokens::load(dir.path(), 21_178).unwrap();
+    assert_eq!((speech.start, speech.audio_start, speech.text_end, speech.speaker), (21_131, 21_132, 21_133, 21_143));
+    assert_eq!(tokenizers::speech_ids(21_178), [21_143, 21_132, 21_133]);
+    // Nothing of an answer is unknown to the speech model (1 is its unknown token).
+    assert!(speech.encode(&format!("{words}, hello! 你好。")).unwrap().iter().all(|&id| id > 4));
+}
+
+#[test]
+fn a_random_checkpoint_is_split_whole_or_not_there() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("sharded");
+    let recipe = Recipe { shard: 4_000_000, ..Recipe::tiny(5) };
+    let (mut last, cancel) = (0.0, CancelToken::default());
+    recipe
+        .write(&dir, &cancel, &mut |_, done| {
+            assert!(done > last);
+            last = done;
+        })
+        .unwrap();
+    assert_eq!(last, 1.0);
+    let names = |dir: &Path| {
+        let mut names: Vec<String> =
+            std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let shards = names(&dir).into_iter().filter(|n| n.starts_with("model-0000")).count();
+    assert!(shards > 2 && names(&dir).contains(&"model.safetensors.index.json".to_string()), "{:?}", names(&dir));
+    let bytes: u64 = names(&dir)
+        .iter()
+        .filter(|n| n.ends_with(".safetensors"))
+        .map(|n| dir.join(n).metadata().unwrap().len())
+        .chain([dir.join("assets/vocos.safetensors").metadata().unwrap().len()])
+        .sum();
+    assert!(bytes > recipe.bytes() && bytes < recipe.bytes() + 200_000, "{bytes} for {}", recipe.bytes());
+    Omni::load(&dir, &OmniOptions::default(), &mut |_, _| {}).unwrap();
+
+    // The same seed gives the same numbers, another seed others, and all of them are finite.
+    let values = |seed: u64| {
+        let dir = place.path().join(format!("seed-{seed}-{}", names(place.path()).len()));
+        Recipe::tiny(seed).write(&dir, &CancelToken::default(), &mut |_, _| {}).unwrap();
+        std::fs::read(dir.join("model.safetensors")).unwrap()
+    };
+    assert!(values(5) == values(5) && values(5) != values(6));
+
+    // A folder with something in it is left alone; an interrupted one is not there.
+    let error = recipe.write(&dir, &cancel, &mut |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("sharded") && error.contains("not an empty folder"), "{error}");
+    let before = names(place.path());
+    let stopped = CancelToken::default();
+    let error = recipe.write(&place.path().join("new"), &stopped, &mut |_, _| stopped.cancel()).unwrap_err();
+    assert!(error.to_string().contains("interrupted"), "{error}");
+    assert_eq!(names(place.path()), before);
 }

@@ -301,6 +301,30 @@ fn a_block_of_text_gives_fifty_frames() {
         made += 1;
     }
     assert_eq!(made, 99);
+
+    // Upstream, with twenty tokens known from the start, makes 25 frames between one block of text and the next, and
+    // needs more words for more sound.
+    let mut seen = Blocks::default();
+    let (first, second) = (many_words(10), many_words(10));
+    speak_like_upstream(&mut omni, &[&first, &second, "hello "], &mut EndsAt::new(60), &mut seen);
+    assert_eq!(seen.frames_at_text[..2], [0, 25], "{:?}", seen.frames_at_text);
+}
+
+/// How many frames had been made whenever more text was given.
+#[derive(Default)]
+struct Blocks {
+    frames: usize,
+    frames_at_text: Vec<usize>,
+}
+
+impl super::Probe for Blocks {
+    fn text(&mut self, _: &[u32], _: usize, _: Option<&Tensor>, _: &crate::engine::kv_cache::KvCache) {
+        self.frames_at_text.push(self.frames);
+    }
+
+    fn step(&mut self, _: &Tensor, _: &Tensor, _: &Tensor, _: &[Vec<f32>]) {
+        self.frames += 1;
+    }
 }
 
 /// What is said does not depend on when the words came.
@@ -345,8 +369,8 @@ fn dialogue_voice_again(mind: &mut super::super::dialogue::Mind) -> Tensor {
     dialogue.voice(mind).unwrap()
 }
 
-/// Q12: fewer samples than give two positions crash upstream's pooling; here they are an error that says so, and the
-/// session pads them.
+/// Q12: upstream's pooling of what is too short leaves nothing (and its mean crashes); here it is an error that says so,
+/// and the session pads the sound.
 #[test]
 fn too_short_a_sound_is_an_error() {
     let mut omni = tiny();
@@ -355,4 +379,25 @@ fn too_short_a_sound_is_an_error() {
     let error = dialogue.listen(&mut omni.mind, &short, &mut NoProbe).unwrap_err().to_string();
     assert!(error.contains("320") && error.contains("321"), "{error}");
     assert!(dialogue.listen(&mut omni.mind, &vec![0.1; prompt::SHORTEST], &mut NoProbe).is_ok());
+}
+
+/// Q12: after 30 s of one turn the encoder runs out of positions and begins anew, as upstream's does; what was heard
+/// before stays with the language model.
+#[test]
+fn nothing_heard_is_lost_when_the_encoder_begins_anew() {
+    let mut omni = tiny();
+    let mut dialogue = Dialogue::new(&omni.mind, 2048).unwrap();
+    dialogue.open(&mut omni.mind, "<|im_start|>user\nhello<|im_end|>\n", None, &mut NoProbe).unwrap();
+    let second =
+        |n: usize| (0..prompt::UNIT).map(|i| (i as f32 * 0.01 * (n + 3) as f32).sin() * 0.3).collect::<Vec<_>>();
+    let (mut grown, mut encoded) = (Vec::new(), Vec::new());
+    for n in 0..32 {
+        let before = dialogue.positions();
+        dialogue.listen(&mut omni.mind, &second(n), &mut NoProbe).unwrap();
+        grown.push(dialogue.positions() - before);
+        encoded.push(dialogue.heard.len());
+    }
+    assert_eq!(encoded[27..], [1400, 1450, 50, 100, 150]);
+    // 25 positions and the two marks around them, each second; the first also has the head of the turn.
+    assert!(grown[0] > 27 && grown[1..].iter().all(|&n| n == 27), "{grown:?}");
 }

@@ -1,8 +1,12 @@
 //! The engine on the tiny reference checkpoint: where it must differ from upstream, and the seam's calls.
 
 mod checkpoints;
+mod damage;
 mod defects;
+mod joints;
+mod preflight;
 mod seam;
+mod stand_in;
 mod voices;
 
 use super::codes::{ChooseCodes, Moment};

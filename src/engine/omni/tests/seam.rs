@@ -2,14 +2,15 @@
 
 use super::super::OmniEngine;
 use super::super::dialogue::Dialogue;
-use super::super::load::{Compute, OmniOptions, Precision, Quantization};
+use super::super::load::{OmniOptions, Precision, Quantization};
 use super::super::memory::Memory;
-use super::super::probe::NoProbe;
+use super::super::probe::{NoProbe, Probe};
 use super::super::prompt::Before;
 use super::super::session::{OmniSession, lock};
 use super::{Heard, speaker, tiny, tiny_dir};
 use crate::engine::{CancelToken, Engine, EngineSession, ReplyEnd, ResponseSink, SessionSetup};
 use crate::metrics::Stage;
+use crate::time::Micros;
 use std::sync::{Arc, Mutex};
 
 fn options() -> OmniOptions {
@@ -296,13 +297,10 @@ fn typed_words_cannot_forge_a_turn() {
 
 #[test]
 fn options_are_read_from_words() {
-    assert_eq!("cuda:1".parse::<Compute>().unwrap(), Compute::Cuda(1));
-    assert_eq!("cpu".parse::<Compute>().unwrap(), Compute::Cpu);
     assert_eq!("bf16".parse::<Precision>().unwrap(), Precision::Bf16);
     assert_eq!("q4_k".parse::<Quantization>().unwrap(), Quantization::Q4K);
-    for bad in ["", "cpu:1", "cuda:x", "gpu"] {
-        assert!(bad.parse::<Compute>().unwrap_err().to_string().contains("choose"), "{bad}");
-    }
+    assert!("f64".parse::<Precision>().unwrap_err().to_string().contains("choose"));
+    assert!("q5_0".parse::<Quantization>().unwrap_err().to_string().contains("choose"));
     // 64 wide layers do not divide into blocks of 256.
     let options = OmniOptions { quantize: Some(Quantization::Q4K), ..OmniOptions::default() };
     let error = OmniEngine::load(&tiny_dir(), options, &mut |_, _| {}).err().unwrap().to_string();
@@ -317,4 +315,29 @@ fn loading_tells_how_far_it_has_come() {
     let told = told.into_inner().unwrap();
     assert!(told.windows(2).all(|w| w[0].1 <= w[1].1));
     assert_eq!(told.last(), Some(&("ready".to_string(), 1.0)));
+    assert!(told.iter().any(|(part, _)| part == "first steps"));
+}
+
+/// Units of work per stage.
+#[derive(Default)]
+struct Worked(Vec<(Stage, usize)>);
+
+impl Probe for Worked {
+    fn worked(&mut self, stage: Stage, _: Micros, units: usize) {
+        self.0.push((stage, units));
+    }
+}
+
+#[test]
+fn a_loaded_model_has_run_every_stage() {
+    let mut omni = tiny();
+    let mut worked = Worked::default();
+    super::super::warm::up(&mut omni, &mut worked).unwrap();
+    let units = |stage| worked.0.iter().filter(|(s, _)| *s == stage).map(|(_, units)| units).sum::<usize>();
+    // The second and the half of the stream, three words, and frames for a first chunk of sound.
+    assert_eq!(units(Stage::AudioEncode), 24_000);
+    assert_eq!(units(Stage::LlmDecode), 3);
+    assert!(units(Stage::LlmPrefill) > 50 && units(Stage::TtsPrefill) > 10);
+    assert!((16..=24).contains(&units(Stage::TtsDecode)));
+    assert!(units(Stage::Vocoder) >= 16 * omni.mouth.vocoder.frame_samples());
 }

@@ -1,0 +1,79 @@
+//! What the session makes of what the ear noticed: whose words they are, and whether they interrupt. On the session
+//! thread, as all of the [`Orchestrator`].
+
+use super::Orchestrator;
+use crate::metrics::{Stage, StageMark};
+use crate::session::ear::EarJob;
+use crate::session::engine_thread::Job;
+use crate::session::inbox::EarEvent;
+use crate::time::Micros;
+use crate::turn::backchannel::{BackChannel, Verdict};
+use crate::turn::state::{Input, Phase};
+
+impl Orchestrator {
+    pub(super) fn ear(&mut self, event: EarEvent) {
+        let listens = self.listening.finds_turns() && self.engine.is_some() && !self.preview.is_on();
+        match event {
+            EarEvent::Frame { samples, end, speech } => {
+                self.utterance.hear(&samples, end, speech);
+                let verdict = self.weigh(&samples, speech);
+                if self.utterance.is_open() {
+                    self.job(Job::Hear(samples));
+                }
+                match verdict {
+                    Verdict::Wait => {}
+                    Verdict::Interruption => self.step(Input::Sustained),
+                    Verdict::BackChannel => {
+                        self.step(Input::NotSustained);
+                        self.utterance.close();
+                    }
+                }
+            }
+            EarEvent::Onset if listens => {
+                self.doubt = (self.turn.phase() == Phase::Speaking).then(|| {
+                    let mut doubt = BackChannel::default();
+                    doubt.before_onset(&self.utterance.lately());
+                    doubt
+                });
+                self.utterance.onset();
+                self.step(Input::Onset);
+            }
+            EarEvent::Pause if listens => self.step(Input::Pause),
+            EarEvent::EndOfTurn { last_voiced } if listens => self.end_of_turn(last_voiced),
+            EarEvent::Onset | EarEvent::Pause | EarEvent::EndOfTurn { .. } => {}
+            EarEvent::Mark(mark) => self.mark(mark),
+        }
+    }
+
+    /// What is thought of a sound that was made during the answer (which may have ended meanwhile).
+    fn weigh(&mut self, samples: &[f32], speech: bool) -> Verdict {
+        if !matches!(self.turn.phase(), Phase::Ducked | Phase::Capturing | Phase::MaybeDone) {
+            self.doubt = None;
+        }
+        let verdict = self.doubt.as_mut().map_or(Verdict::Wait, |doubt| doubt.hear(samples, speech));
+        if verdict != Verdict::Wait {
+            self.doubt = None;
+        }
+        verdict
+    }
+
+    /// Tells the ear whether the microphone counts, when that has changed.
+    pub(super) fn mind_the_ear(&mut self) {
+        let sounding = matches!(self.turn.phase(), Phase::Speaking | Phase::Ducked);
+        if let Some(deaf) = self.listening.deafness(sounding, Micros::now()) {
+            self.to_ear(EarJob::Deaf(deaf));
+        }
+    }
+
+    pub(super) fn end_of_turn(&mut self, last_voiced: Micros) {
+        if let Some(record) = &mut self.record
+            && matches!(self.turn.phase(), Phase::Capturing | Phase::MaybeDone)
+        {
+            let now = Micros::now();
+            record.ended(last_voiced, now);
+            let epoch = self.turn.epoch() + 1;
+            self.mark(StageMark { epoch, stage: Stage::EndOfTurn, start: last_voiced, end: now, units: 1 });
+        }
+        self.step(Input::EndOfTurn);
+    }
+}

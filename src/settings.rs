@@ -49,6 +49,9 @@ pub struct Settings {
     pub theme: Theme,
     /// Size of everything in the window, as a factor of the system's size: 0.5 to 3.
     pub scale: f32,
+    /// Id of the kept voice to speak in, for an engine that can; absent: the engine's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voice: Option<String>,
     /// The persona, in words; empty: the engine's own.
     pub system_prompt: String,
     /// Seed of all the engine's choices: the same seed and questions give the same answers.
@@ -108,6 +111,7 @@ impl Default for Settings {
             output_device: None,
             theme: Theme::default(),
             scale: 1.0,
+            voice: None,
             system_prompt: String::new(),
             seed: 0,
             keep: Keep::default(),
@@ -253,6 +257,7 @@ mod tests {
             output_device: None,
             theme: Theme::Dark,
             scale: 1.5,
+            voice: Some("0123456789abcdef".into()),
             system_prompt: "You are kind.\n你好".into(),
             seed: 7,
             keep: Keep::Words,

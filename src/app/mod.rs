@@ -9,6 +9,7 @@ pub mod panels;
 mod talk;
 mod theme;
 pub mod view_state;
+pub mod view_voices;
 mod widgets;
 
 use crate::session::command::{Command, CommandSink};
@@ -21,6 +22,7 @@ use eframe::egui::{
 };
 use panels::history::HistoryPanel;
 use panels::talk_bar::TalkBar;
+use panels::voices::VoicesPanel;
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 use view_state::ViewState;
@@ -83,6 +85,7 @@ pub struct AntiphonApp {
     bar: TalkBar,
     history: HistoryPanel,
     history_open: bool,
+    voices: VoicesPanel,
     /// Whether the user wants the right side open; `None`: open when there is room.
     side_wanted: Option<bool>,
     /// Whether models were missing in the last frame.
@@ -118,6 +121,7 @@ impl AntiphonApp {
             bar: TalkBar::default(),
             history: HistoryPanel::default(),
             history_open: false,
+            voices: VoicesPanel::default(),
             side_wanted: None,
             needed_models: false,
             commands: commands.into(),
@@ -194,6 +198,8 @@ impl AntiphonApp {
             if needs_models {
                 card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view, commands));
             }
+            let unfold_voices = self.voices.follow(&view.voices);
+            card(ui, "Voices", false, unfold_voices, |ui| self.voices.show(ui, &view.voices, settings, commands));
             card(ui, "Sound", false, None, |ui| panels::devices::show(ui, view, settings, commands));
             card(ui, "Settings", false, None, |ui| panels::settings::show(ui, view, settings, commands));
         });
@@ -249,6 +255,7 @@ impl eframe::App for AntiphonApp {
         if ctx.input(|input| input.key_pressed(Key::Escape)) && self.view.can_interrupt() {
             commands.push(Command::Interrupt);
         }
+        self.voices.take_dropped(&ctx, &mut commands);
         let bar = Frame::new().fill(theme::Palette::of(ui).ground);
         let margin = |top, bottom| Margin { left: 14, right: 14, top, bottom };
 

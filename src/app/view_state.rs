@@ -2,6 +2,7 @@
 //!
 //! [`ViewState::apply`] is the only way in. Everything here is bounded, so that a window may stay open for weeks.
 
+use super::view_voices::VoicesView;
 use crate::metrics::{Bar, Histogram, Stage, StageMark, TurnReport, question};
 use crate::session::event::{
     ConversationEntry, DeviceList, Event, KeptTurnView, ModelState, ModelStatus, PullProgress, PullState, Replay,
@@ -163,6 +164,7 @@ pub struct ViewState {
     pub loading: Option<LoadingView>,
     pub engine: Option<EngineView>,
     pub models: Vec<ModelStatus>,
+    pub voices: VoicesView,
     /// A pull that is under way, or that ended and whose end is still of interest.
     pub pull: Option<PullProgress>,
     pub input: DeviceList,
@@ -187,6 +189,7 @@ impl Default for ViewState {
             loading: None,
             engine: None,
             models: Vec::new(),
+            voices: VoicesView::default(),
             pull: None,
             input: DeviceList::default(),
             output: DeviceList::default(),
@@ -242,6 +245,7 @@ impl ViewState {
                 self.loading = None;
                 self.engine = Some(EngineView { name, description });
             }
+            Event::Voice(event) => self.voices.apply(event),
             Event::Models(models) => self.models = models,
             Event::Pull(progress) => self.pull = Some(progress),
             Event::Devices { input, output } => {

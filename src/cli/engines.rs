@@ -34,8 +34,9 @@ pub struct EngineArgs {
     /// the omni engine a GGUF file of its own language model, which then takes the place of the checkpoint's
     #[arg(long, global = true, value_name = "ID|FILE")]
     pub llm: Option<String>,
-    /// Speak in the voice of this recording (5 to 15 s of one speaker); omni only
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Speak in this voice: one that is kept (see `antiphon voices list`), or a recording (5 to 15 s of one speaker);
+    /// omni only
+    #[arg(long, global = true, value_name = "NAME|FILE")]
     pub voice: Option<PathBuf>,
     /// The script of the scripted engine (JSON; without one it plays a short demonstration)
     #[arg(long, global = true, value_name = "FILE")]

@@ -13,11 +13,12 @@ pub mod models;
 pub mod omni;
 pub mod say;
 pub mod table;
+pub mod voices;
 pub mod window;
 
 use crate::engine::{CancelToken, SessionSetup};
 use crate::settings::{self, Settings};
-use crate::voice;
+use crate::voice::VoiceLibrary;
 use crate::weights::Store;
 use clap::{Parser, Subcommand};
 use engines::{EngineArgs, EngineChoice, EngineKind};
@@ -74,6 +75,8 @@ pub enum Door {
     Doctor(doctor::DoctorArgs),
     /// List, fetch, check and remove models
     Models(models::ModelsArgs),
+    /// List, check, keep and remove voices to speak in
+    Voices(voices::VoicesArgs),
     /// Measure every stage over a set of spoken questions
     Bench(bench::BenchArgs),
     /// Tools for developers: a random checkpoint
@@ -237,10 +240,17 @@ fn open(cli: Cli) -> Outcome {
         omni: cli.engine.omni.options(own_llm, &settings)?,
         store: store.clone(),
     };
-    let voice = cli.engine.voice.as_deref().map(voice::load).transpose().map_err(Failure::bad_input)?;
+    let library = VoiceLibrary::new(store.home());
+    let voice = match cli.command {
+        // A voice that is damaged must not be in the way of removing it.
+        Some(Door::Voices(_)) => None,
+        _ => voices::chosen(cli.engine.voice.as_deref(), &settings, choice.kind, &library)?,
+    };
+    let (reference_voice, voice_state) = voice.unzip();
     let setup = SessionSetup {
         system_prompt: cli.engine.persona.clone().unwrap_or_else(|| settings.system_prompt.clone()),
-        reference_voice: voice,
+        reference_voice,
+        voice_state: voice_state.flatten(),
         seed: cli.engine.seed.unwrap_or(settings.seed),
     };
     match cli.command {
@@ -255,6 +265,7 @@ fn open(cli: Cli) -> Outcome {
             on_interrupt(move || on_end.cancel());
             Ok(models::run(args, &store, &cancel, &mut std::io::stdout())?)
         }
+        Some(Door::Voices(args)) => voices::run(args, &library, &mut std::io::stdout()),
         Some(Door::Bench(args)) => bench::run(&args, &choice, setup),
         Some(Door::Dev(args)) => {
             let cancel = CancelToken::default();

@@ -161,6 +161,33 @@ impl KvCache {
         Ok((l.k.narrow(1, 0, self.len)?, l.v.narrow(1, 0, self.len)?))
     }
 
+    /// Where the slots are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Makes the slots what [`layer`](Self::layer) gave of another cache, layer by layer.
+    ///
+    /// # Errors
+    /// When the other cache was of another shape or precision, or longer than this one may be.
+    pub fn restore(&mut self, layers: &[(Tensor, Tensor)]) -> Result<(), EngineError> {
+        let len = layers.first().map_or(Ok(0), |(k, _)| k.dim(1))?;
+        let shape = [self.kv_heads, len, self.head_dim];
+        let fits = |t: &Tensor| t.dims() == shape && t.dtype() == self.dtype;
+        if layers.len() != self.layers.len() || !layers.iter().all(|(k, v)| fits(k) && fits(v)) {
+            return Err(EngineError::Unsupported(
+                "keys and values of another model do not fit in: make them anew".into(),
+            ));
+        }
+        self.len = 0;
+        self.reserve(len)?;
+        for (i, (k, v)) in layers.iter().enumerate() {
+            self.write(i, 0, &k.to_device(&self.device)?, &v.to_device(&self.device)?)?;
+        }
+        self.len = len;
+        Ok(())
+    }
+
     /// Records that slots up to `end` have been written in every layer.
     pub(super) fn advance(&mut self, end: usize) {
         self.len = self.len.max(end);

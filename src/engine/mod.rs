@@ -32,6 +32,7 @@ pub mod transformer;
 pub mod whisper;
 
 use crate::metrics::StageMark;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -129,6 +130,8 @@ pub struct SessionSetup {
     pub system_prompt: String,
     /// A voice to speak in: 16 kHz mono, checked and trimmed by the voice room. Engines that cannot clone refuse it.
     pub reference_voice: Option<Arc<[f32]>>,
+    /// A folder where the engine may keep what it makes of that voice, to begin sooner the next time; `None`: nowhere.
+    pub voice_state: Option<PathBuf>,
     /// Seed of all sampling, so that a conversation can be repeated.
     pub seed: u64,
 }

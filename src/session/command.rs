@@ -4,6 +4,7 @@
 //! the present state (a second [`Command::Talk`], an [`Command::Interrupt`] in silence) is ignored by the session.
 
 use super::EngineSelection;
+use super::voices::VoiceCommand;
 use crate::conversation::Side;
 use crate::conversation::export::Form;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,8 @@ pub enum Command {
     CancelPull {
         model: String,
     },
+    /// Something about the voices to speak in.
+    Voice(VoiceCommand),
     /// Load the engine, or load it again (another model was chosen, a file was repaired).
     ReloadEngine,
     /// Have another engine answer from now on; what was said so far goes with it. An answer under way is broken off.

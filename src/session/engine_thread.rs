@@ -133,7 +133,7 @@ impl Worker<'_> {
 
     fn open(&mut self, setup: &SessionSetup, past: &[PastTurn]) -> Result<(), EngineError> {
         let Some(engine) = &mut self.engine else { return Ok(()) };
-        let mut session = engine.open(setup)?;
+        let mut session = engine.open(&fitting(setup.clone(), &engine.info()))?;
         if !past.is_empty() {
             session.recall(past)?;
         }
@@ -156,6 +156,11 @@ impl Worker<'_> {
         self.tell(EngineEvent::Ready { load: self.load, info });
         Ok(())
     }
+}
+
+/// An engine that cannot clone speaks in its own voice: the chosen one waits for an engine that can.
+fn fitting(setup: SessionSetup, info: &EngineInfo) -> SessionSetup {
+    if info.clones_voices { setup } else { SessionSetup { reference_voice: None, voice_state: None, ..setup } }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -1,16 +1,17 @@
-//! Errands of a session that take long and concern no turn: fetching models (the queue is in `pulls`). They run on the
-//! background runtime, report through the event channel, and can be called off. Owned by the session thread.
+//! Errands of a session that take long and concern no turn: fetching models (the queue is in `pulls`), asking for
+//! files. They run on the background runtime, report through the event channel, and can be called off. Owned by the session thread.
 
 use super::command::Command;
 use super::event::{Event, EventSink, ModelState, ModelStatus, Severity};
 use super::inbox::Inbox;
 use super::pulls::Pulls;
+use super::voices::VoiceCommand;
 use crate::conversation::export::Form;
 use crate::time::Micros;
 use crate::weights::{Catalog, FileState, PullOptions, Store};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::time::Duration;
 
 /// A dialog that is gone sooner than this was never there (26 ms where neither portal nor zenity exists).
@@ -23,6 +24,7 @@ const MEMORY_STEP: u64 = 8_000_000;
 pub struct Errands {
     runtime: tokio::runtime::Runtime,
     store: Store,
+    voices: Sender<VoiceCommand>,
     events: EventSink,
     inbox: SyncSender<Inbox>,
     /// `None` when the catalog cannot be read, which a test rules out.
@@ -34,7 +36,12 @@ impl Errands {
     ///
     /// # Errors
     /// When the system has no threads left.
-    pub fn new(store: Store, events: EventSink, inbox: SyncSender<Inbox>) -> Result<Self, std::io::Error> {
+    pub fn new(
+        store: Store,
+        voices: Sender<VoiceCommand>,
+        events: EventSink,
+        inbox: SyncSender<Inbox>,
+    ) -> Result<Self, std::io::Error> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("background")
@@ -43,7 +50,7 @@ impl Errands {
         runtime.spawn(watch_memory(events.clone()));
         let catalog = Catalog::built_in().ok();
         let pulls = catalog.map(|c| Pulls::new(store.clone(), c, PullOptions::default(), events.clone()));
-        Ok(Errands { runtime, store, events, inbox, pulls })
+        Ok(Errands { runtime, store, voices, events, inbox, pulls })
     }
 
     /// Tells which models there are and what is here of them.
@@ -92,6 +99,31 @@ impl Errands {
             if chosen.is_some() || Micros::now().since(asked) < NO_DIALOG {
                 // The session is gone only when the program ends.
                 let _ = inbox.send(Inbox::Export { id, form, to: chosen });
+            }
+        });
+    }
+
+    /// Something about voices, for the voices thread.
+    pub fn voice(&self, command: VoiceCommand) {
+        if command != VoiceCommand::Ask {
+            // That thread ends when this sender is dropped.
+            let _ = self.voices.send(command);
+            return;
+        }
+        let (events, voices) = (self.events.clone(), self.voices.clone());
+        let dialog = rfd::AsyncFileDialog::new()
+            .set_title("A recording of the voice")
+            .add_filter("Sound", &["wav", "flac", "mp3", "ogg", "oga", "aiff", "aif"]);
+        self.runtime.spawn(async move {
+            let asked = Micros::now();
+            match dialog.pick_file().await {
+                Some(file) => drop(voices.send(VoiceCommand::Check { file: file.path().to_owned() })),
+                None if Micros::now().since(asked) < NO_DIALOG => {
+                    let what = "this desktop has no file dialog".to_owned();
+                    let remedy = "Drop the file onto the window, or use `antiphon voices add FILE`.".to_owned();
+                    events.send(Event::Problem { what, remedy, severity: Severity::Warning });
+                }
+                None => {}
             }
         });
     }

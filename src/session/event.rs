@@ -4,6 +4,7 @@
 //! Events are facts, in order. A door that applies all of them to an empty view has the whole truth; it never needs to
 //! ask.
 
+use super::voices::VoiceEvent;
 use crate::conversation::{KeptTurn, Side};
 use crate::metrics::{Bar, StageMark, TurnReport};
 use jiff::Timestamp;
@@ -229,6 +230,8 @@ pub enum Event {
         /// What it is made of, for people.
         description: String,
     },
+    /// Something about the voices to speak in.
+    Voice(VoiceEvent),
     /// The catalog and what is here of it. Replaces the list before.
     Models(Vec<ModelStatus>),
     Pull(PullProgress),

@@ -1,6 +1,7 @@
 //! Everything the session thread is told, in one channel. Plain data, made on the threads around it.
 
 use super::command::Command;
+use super::voices::VoiceJob;
 use crate::audio::{AudioError, Card, Clip, DeviceList, Direction};
 use crate::conversation::export::Form;
 use crate::conversation::{KeptTurn, Side};
@@ -24,6 +25,8 @@ pub enum Inbox {
         to: Option<PathBuf>,
     },
     Kept(KeptEvent),
+    /// What the voices thread has for the conversation.
+    Voice(VoiceJob),
     /// A device that was looked for in the background was opened, or was not.
     Card(Direction, Box<Result<Card, AudioError>>),
     /// Devices came or went, or the system prefers another one.

@@ -23,11 +23,13 @@ mod line;
 mod listening;
 mod mouth;
 mod orchestrator;
+mod preview;
 mod pulls;
 mod sink;
 mod turn_record;
 mod turn_sound;
 mod utterance;
+pub mod voices;
 
 pub use card_keeper::CardSource;
 pub use engine_thread::EngineLoader;
@@ -36,6 +38,7 @@ pub use orchestrator::desk::{EngineFactory, EngineSelection};
 
 use crate::conversation::archive::Archive;
 use crate::engine::{CancelToken, SessionSetup};
+use crate::voice::VoiceLibrary;
 use crate::weights::Store;
 use command::{Command, CommandSink, Eagerness, Keep};
 use event::{Event, EventSource, Severity};
@@ -160,7 +163,8 @@ pub fn start_with(parts: Parts, extras: Extras) -> Result<(Session, EventSource)
         None => None,
     };
     let desk = Desk::new(extras.engines, archivist, extras.keep);
-    let errands = errands::Errands::new(parts.store, events, inbox_in.clone())?;
+    let voices = voices::start(VoiceLibrary::new(parts.store.home()), events.clone(), inbox_in.clone())?;
+    let errands = errands::Errands::new(parts.store, voices, events, inbox_in.clone())?;
     let (hands_free, volume) = (parts.hands_free, parts.volume);
     let opening = Opening { setup: parts.setup, loader: parts.engine, hands_free, volume, desk };
     let card = parts.card;

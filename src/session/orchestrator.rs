@@ -9,6 +9,7 @@
 pub mod desk;
 mod devices;
 mod hearing;
+mod voice;
 
 use super::card_keeper::{CardKeeper, CardSource};
 use super::command::Command;
@@ -20,10 +21,12 @@ use super::history::History;
 use super::inbox::{EngineEvent, Inbox, MouthEvent};
 use super::listening::Listening;
 use super::mouth::{LiveEpoch, MouthJob};
+use super::preview::Preview;
 use super::sink::SessionSink;
 use super::turn_record::TurnRecord;
 use super::turn_sound::TurnSound;
 use super::utterance::Utterance;
+use super::voices::VoiceEvent;
 use crate::engine::{CancelToken, EngineInfo, ReplyEnd, SessionSetup};
 use crate::metrics::StageMark;
 use crate::time::Micros;
@@ -61,6 +64,7 @@ pub struct Orchestrator {
     wires: Wires,
     cards: CardKeeper,
     errands: Errands,
+    preview: Preview,
     turn: Turn,
     utterance: Utterance,
     record: Option<TurnRecord>,
@@ -92,6 +96,7 @@ impl Orchestrator {
             wires,
             cards,
             errands,
+            preview: Preview::default(),
             turn: Turn::default(),
             utterance: Utterance::default(),
             record: None,
@@ -145,6 +150,7 @@ impl Orchestrator {
             Inbox::Mouth(event) => self.mouth(event),
             Inbox::Kept(event) => self.kept(event),
             Inbox::Export { id, form, to } => self.export(id, form, to),
+            Inbox::Voice(job) => self.voice(job),
             Inbox::Folder(folder) => self.errands.pull_from(folder),
             Inbox::Card(direction, opened) => {
                 let news = self.cards.opened(direction, *opened, &self.wires);
@@ -159,6 +165,7 @@ impl Orchestrator {
 
     fn command(&mut self, command: Command) {
         match command {
+            Command::Voice(command) => self.voice_command(command),
             Command::Talk => {
                 self.stop_replay();
                 if matches!(self.turn.phase(), Phase::Thinking | Phase::Speaking | Phase::Ducked) {
@@ -216,6 +223,7 @@ impl Orchestrator {
             EngineEvent::Ready { load, .. } | EngineEvent::Failed { load, .. } if !self.is_newest_load(load) => {}
             EngineEvent::Ready { info, .. } => {
                 let (name, description) = (info.name.to_owned(), info.description.clone());
+                self.tell(Event::Voice(VoiceEvent::Engine { clones: info.clones_voices }));
                 self.engine = Some(info);
                 self.fault = None;
                 self.step(Input::Retry);
@@ -252,6 +260,9 @@ impl Orchestrator {
     }
 
     fn mouth(&mut self, event: MouthEvent) {
+        if self.preview.takes(&event, &self.wires) {
+            return;
+        }
         match event {
             MouthEvent::FirstAudio { epoch, at } => {
                 if epoch == self.turn.epoch()

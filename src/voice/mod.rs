@@ -1,89 +1,110 @@
 //! Voices to speak in, taken from recordings. Pure work on samples and files; runs on whichever thread asks.
 //!
+//! - [`recording`]: a recording taken apart, and the stretch of it that would make the best voice; [`hum`]: steady tones
+//! - [`check`]: figures, grades and advice
+//! - [`library`]: the voices that are kept
+//!
 //! Upstream advises 5 to 15 s of one speaker (MiniCPM-V issue 842) and takes 30 s at most.
 
+pub mod check;
+pub mod hum;
+pub mod library;
+pub mod recording;
+
+pub use check::{Aspect, Check, Finding, Grade};
+pub use library::{KeptVoice, Listing, VoiceLibrary};
+pub use recording::{Recording, Span};
+
 use crate::audio::file::{self, FileError};
-use crate::dsp::level;
-use crate::dsp::resample::{self, ResampleError};
-use crate::engine::HEARING_RATE;
+use crate::dsp::resample::ResampleError;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The shortest recording that says anything about a voice, in seconds.
-const SHORTEST_S: usize = 1;
-/// The longest that is used.
-const LONGEST_S: usize = 30;
-/// Quieter than this below the loudest frame is silence around the voice.
-const SILENCE_BELOW_DB: f32 = 40.0;
-/// 20 ms.
-const FRAME: usize = HEARING_RATE as usize / 50;
-/// Kept around the voice.
-const MARGIN: usize = HEARING_RATE as usize / 10;
-
-/// Why a recording cannot be used as a voice.
+/// Why a recording or a kept voice cannot be used. Every message names the thing and says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum VoiceError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
     Rate(#[from] ResampleError),
-    #[error("{path} has {seconds:.1} s of voice: use a recording of 5 to 15 seconds")]
-    TooShort { path: PathBuf, seconds: f64 },
+    #[error("{path} cannot be used as a voice: {why}")]
+    NotUsable { path: PathBuf, why: String },
+    #[error("there is no voice called \"{name}\" (there are: {known}): see `antiphon voices list`, or add one")]
+    Unknown { name: String, known: String },
+    #[error("there is a voice called \"{name}\" already: choose another name, or remove that voice first")]
+    NameTaken { name: String },
+    #[error("this stretch is kept already, as \"{name}\": rename that voice, or choose another stretch")]
+    AlreadyKept { name: String },
+    #[error("\"{name}\" cannot be a voice's name ({why}): choose up to 60 letters, of any script")]
+    BadName { name: String, why: &'static str },
+    #[error("the voice in {path} is damaged ({why}): delete that folder and add the voice again")]
+    Damaged { path: PathBuf, why: String },
+    #[error("{what} {path} ({source}): check the folder and the free space")]
+    Io { what: &'static str, path: PathBuf, source: std::io::Error },
 }
 
-/// Reads a recording (wav, flac, mp3, ogg; any rate) as a reference voice: 16 kHz mono without the silence around it, at
-/// most 30 s.
+/// Reads a recording (wav, flac, mp3, ogg; any rate, mono or stereo) and takes it apart.
+///
+/// # Errors
+/// When it is no recording that can be read.
+pub fn read(path: &Path) -> Result<Recording, VoiceError> {
+    Ok(Recording::new(&file::read(path)?)?)
+}
+
+/// Reads a recording as a reference voice: 16 kHz mono, the stretch that would be proposed for keeping.
+///
+/// # Errors
+/// When it cannot be read, or not be used; the message says what to do.
 pub fn load(path: &Path) -> Result<Arc<[f32]>, VoiceError> {
-    let clip = file::read(path)?;
-    let samples = resample::convert(&clip.samples, clip.rate, HEARING_RATE)?;
-    let voice = trim(&samples);
-    let rate = HEARING_RATE as usize;
-    if voice.len() < SHORTEST_S * rate {
-        let seconds = voice.len() as f64 / f64::from(HEARING_RATE);
-        return Err(VoiceError::TooShort { path: path.into(), seconds });
+    let recording = read(path)?;
+    let check = recording.check(None);
+    match check.grade {
+        Grade::NotUsable => Err(VoiceError::NotUsable { path: path.into(), why: check.refusal() }),
+        Grade::Ok | Grade::Usable => Ok(recording.cut(check.span)),
     }
-    Ok(voice[..voice.len().min(LONGEST_S * rate)].into())
 }
 
-/// The part from the first to the last frame that is not silence, with a margin.
-fn trim(samples: &[f32]) -> &[f32] {
-    let loudness: Vec<f32> = samples.chunks(FRAME).map(level::rms_db).collect();
-    let floor = loudness.iter().copied().fold(level::SILENCE_DB, f32::max) - SILENCE_BELOW_DB;
-    let first = loudness.iter().position(|db| *db > floor).unwrap_or(0);
-    let last = loudness.iter().rposition(|db| *db > floor).map_or(0, |i| i + 1);
-    let from = (first * FRAME).saturating_sub(MARGIN);
-    &samples[from..(last * FRAME + MARGIN).min(samples.len()).max(from)]
+/// A name to begin with, from a file's name.
+pub fn suggested_name(path: &Path) -> String {
+    path.file_stem().map(|stem| stem.to_string_lossy().replace(['_', '-'], " ").trim().to_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tone(seconds: f32, rate: u32) -> Vec<f32> {
-        (0..(seconds * rate as f32) as usize).map(|i| 0.3 * (i as f32 * 0.05).sin()).collect()
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
     }
 
     #[test]
-    fn silence_around_the_voice_goes_and_thirty_seconds_stay() {
+    fn a_spoken_file_becomes_a_voice_without_its_silence() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("voice.wav");
-        let mut sound = vec![0.0; 48_000 * 2];
-        sound.extend(tone(3.0, 48_000));
-        sound.extend(vec![0.0; 48_000]);
-        file::write_wav(&path, 48_000, &[&sound]).unwrap();
-        let seconds = load(&path).unwrap().len() as f32 / 16_000.0;
-        assert!((seconds - 3.2).abs() < 0.03, "{seconds}");
-
-        file::write_wav(&path, 16_000, &[&tone(40.0, 16_000)]).unwrap();
-        assert_eq!(load(&path).unwrap().len(), 30 * 16_000);
+        let speech = file::read(&fixture("speech/pause.wav")).unwrap().samples;
+        let sound = [vec![0.0; 48_000], speech, vec![0.0; 32_000]].concat();
+        // In stereo, at another rate.
+        let sound = crate::dsp::resample::convert(&sound, 16_000, 44_100).unwrap();
+        file::write_wav(&path, 44_100, &[&sound, &sound]).unwrap();
+        let seconds = load(&path).unwrap().len() as f64 / 16_000.0;
+        assert!((4.5..=5.75).contains(&seconds), "{seconds}");
     }
 
     #[test]
-    fn half_a_second_is_refused_with_advice() {
+    fn what_cannot_be_used_is_refused_with_advice() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("short.wav");
-        file::write_wav(&path, 16_000, &[&tone(0.5, 16_000)]).unwrap();
+        let speech = file::read(&fixture("speech/stop.wav")).unwrap().samples;
+        file::write_wav(&path, 16_000, &[&speech]).unwrap();
         let said = load(&path).unwrap_err().to_string();
         assert!(said.contains("short.wav") && said.contains("5 to 15 seconds"), "{said}");
+        let said = load(&fixture("audio/tone.mp3")).unwrap_err().to_string();
+        assert!(said.contains("tone.mp3") && said.contains("one person speaking"), "{said}");
+    }
+
+    #[test]
+    fn a_name_is_suggested_by_the_file() {
+        assert_eq!(suggested_name(Path::new("/tmp/Aunt_Emma-2.mp3")), "Aunt Emma 2");
+        assert_eq!(suggested_name(Path::new("小明.wav")), "小明");
     }
 }

@@ -86,6 +86,11 @@ impl Store {
         Ok(Store { models: home.join("models") })
     }
 
+    /// The home folder itself: beside the models, other rooms keep theirs.
+    pub fn home(&self) -> &Path {
+        self.models.parent().unwrap_or(&self.models)
+    }
+
     /// The folder that holds a folder for each model.
     pub fn models_dir(&self) -> &Path {
         &self.models

@@ -11,6 +11,7 @@ pub mod models;
 pub mod settings;
 pub mod stages;
 pub mod talk_bar;
+pub mod voices;
 pub mod waterfall;
 
 use std::time::Duration;

@@ -129,7 +129,12 @@ impl Dialogue {
         let ids = mind.tokens.encode(message)?;
         self.heard.clear();
         let audio = match sound {
-            Some(pcm) => Some(mind.ear.hear(pcm, &mut self.heard)?),
+            Some(pcm) => {
+                let start = Micros::now();
+                let heard = mind.ear.hear(pcm, &mut self.heard)?;
+                probe.worked(Stage::AudioEncode, start, pcm.len());
+                Some(heard)
+            }
             None => None,
         };
         self.feed(mind, &ids, audio.as_ref(), probe)?;

@@ -7,7 +7,8 @@
 //! - [`prompt`], [`dialogue`]: the words around what is heard and said
 //! - [`answer`]: words, token by token; [`words`] and [`speech`]: words to sound while they are still being found;
 //!   [`compat`]: the same as upstream does it, defects included
-//! - [`memory`]: what has been said, for when the context is full; [`meter`]: stage marks
+//! - [`memory`]: what has been said, for when the context is full; [`meter`]: stage marks; [`voice_state`]: a voice's
+//!   prompt, kept on disk
 //! - [`load`]: the parts put together; `warm`: each run once; [`session`]: one conversation; this file: the engine
 //!
 //! Everything lives on the engine thread. Invariant: with [`OmniOptions::compat`] the numbers are upstream's.
@@ -36,6 +37,7 @@ pub mod tokens;
 pub mod tts;
 pub mod vocoder;
 pub mod vocos;
+pub mod voice_state;
 mod warm;
 pub mod weights;
 pub mod words;
@@ -54,13 +56,14 @@ use dialogue::Dialogue;
 use load::Omni;
 pub use load::{Compute, OmniOptions, Precision, Quantization, TextChunk};
 use meter::Meter;
-use probe::NoProbe;
+use probe::{NoProbe, Probe};
 use prompt::{Language, Mode};
 use session::{OmniSession, Shared, lock};
 use speech::Speech;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use voice_state::VoiceState;
 use words::WordFeed;
 
 /// Hertz of the vocoder's sound.
@@ -85,6 +88,8 @@ pub struct OmniEngine {
     options: OmniOptions,
     description: String,
     overlap: usize,
+    /// Tells this model from others, for what is kept of voices on disk.
+    fingerprint: String,
     /// The latest voices, newest last.
     voices: VecDeque<Voice>,
 }
@@ -108,14 +113,15 @@ impl OmniEngine {
         Ok(Self {
             description: format!("MiniCPM-o 2.6 on {}, language {kind}, speech {speech}", options.device),
             model: Arc::new(Mutex::new(omni)),
+            fingerprint: voice_state::fingerprint(dir, &options),
             options,
             overlap,
             voices: VecDeque::new(),
         })
     }
 
-    /// The prompt of a conversation, from what is kept or made anew.
-    fn voice(&mut self, mode: Mode, setup: &SessionSetup) -> Result<&Voice, EngineError> {
+    /// The prompt of a conversation, from what is kept in memory or on disk, or made anew.
+    fn voice(&mut self, mode: Mode, setup: &SessionSetup, probe: &mut dyn Probe) -> Result<&Voice, EngineError> {
         let known = self.voices.iter().position(|v| {
             v.mode == mode
                 && v.setup.system_prompt == setup.system_prompt
@@ -123,7 +129,7 @@ impl OmniEngine {
         });
         let voice = match known.and_then(|at| self.voices.remove(at)) {
             Some(voice) => voice,
-            None => self.make_voice(mode, setup)?,
+            None => self.make_voice(mode, setup, probe)?,
         };
         if self.voices.len() >= VOICES {
             self.voices.pop_front();
@@ -132,7 +138,7 @@ impl OmniEngine {
         self.voices.back().ok_or_else(|| EngineError::Unsupported("there is no voice".into()))
     }
 
-    fn make_voice(&self, mode: Mode, setup: &SessionSetup) -> Result<Voice, EngineError> {
+    fn make_voice(&self, mode: Mode, setup: &SessionSetup, probe: &mut dyn Probe) -> Result<Voice, EngineError> {
         let mut omni = lock(&self.model);
         let reference = setup.reference_voice.as_deref().map(|r| &r[..r.len().min(LONGEST_REFERENCE)]);
         if let Some(reference) = reference.filter(|r| r.len() < HEARING_RATE as usize / 2) {
@@ -157,10 +163,20 @@ impl OmniEngine {
                 "the persona and the voice take {length} positions of a context of {limit}: use fewer words, or a larger context"
             )));
         }
+        let kept = setup.voice_state.as_deref().zip(reference);
+        let kept = kept.map(|(dir, reference)| VoiceState::new(dir, &self.fingerprint, &message, reference));
+        if let Some(kept) = &kept
+            && let Some((cache, speaker)) = kept.read(mind.llm.new_cache(limit)?)
+        {
+            return Ok(Voice { mode, setup: setup.clone(), cache, speaker });
+        }
         let mut dialogue = Dialogue::new(mind, limit)?;
-        dialogue.open(mind, &message, reference, &mut NoProbe)?;
+        dialogue.open(mind, &message, reference, probe)?;
         let hidden = dialogue.voice(mind)?;
         let speaker = omni.mouth.tts.speaker(&hidden)?;
+        if let Some(kept) = &kept {
+            kept.write(&dialogue.cache, &speaker);
+        }
         Ok(Voice { mode, setup: setup.clone(), cache: dialogue.cache, speaker })
     }
 }
@@ -180,7 +196,7 @@ impl Engine for OmniEngine {
     fn open(&mut self, setup: &SessionSetup) -> Result<Box<dyn EngineSession>, EngineError> {
         let (model, options) = (self.model.clone(), self.options.clone());
         let mode = if self.options.role_play { Mode::RolePlay } else { Mode::Assistant };
-        let voice = self.voice(mode, setup)?;
+        let voice = self.voice(mode, setup, &mut NoProbe)?;
         let dialogue = Dialogue::after(voice.cache.copy()?);
         let speaker = voice.speaker.clone();
         Ok(Box::new(OmniSession::new(model, options, dialogue, speaker, setup.seed)))
@@ -194,10 +210,10 @@ impl Engine for OmniEngine {
         sink: &Arc<dyn ResponseSink>,
         cancel: &CancelToken,
     ) -> Result<ReplyEnd, EngineError> {
-        let speaker = self.voice(Mode::Cloning, setup)?.speaker.clone();
+        let mut meter = Meter::new(sink);
+        let speaker = self.voice(Mode::Cloning, setup, &mut meter)?.speaker.clone();
         let mut omni = lock(&self.model);
         let mouth = &mut omni.mouth;
-        let mut meter = Meter::new(sink);
         let mut codes = codes::RandomCodes::new(setup.seed);
         let mut feed = WordFeed::new();
         let mut speech = Speech::new(mouth, speaker);

@@ -117,6 +117,7 @@ impl Orchestrator {
                     return;
                 }
                 self.desk.replay = Some(Replay { turn, side });
+                self.preview.stop(&self.wires, &self.cards);
                 self.wires.live.store(REPLAY, Ordering::Release);
                 self.to_mouth(MouthJob::Begin { epoch: REPLAY, rate: clip.rate, overlap: 0 });
                 let chunk = PcmChunk { samples: clip.samples, overlap: 0, text_end: 0, last: true };
@@ -148,7 +149,7 @@ impl Orchestrator {
     }
 
     /// Opens the engine's session anew, with what was said: at once, or after the turn under way.
-    fn reopen(&mut self) {
+    pub(super) fn reopen(&mut self) {
         self.desk.reopen = self.record.is_some();
         if !self.desk.reopen {
             self.job(Job::Open(self.setup.clone(), self.history.past()));
@@ -157,6 +158,7 @@ impl Orchestrator {
 
     /// A turn begins.
     pub(super) fn begin_record(&mut self) {
+        self.preview.stop(&self.wires, &self.cards);
         self.turns += 1;
         let began = self.utterance.speech_began().unwrap_or_else(Micros::now);
         self.record = Some(TurnRecord::new(self.turns, began, self.cards.counters()));

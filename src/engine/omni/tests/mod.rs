@@ -7,6 +7,7 @@ mod joints;
 mod preflight;
 mod seam;
 mod stand_in;
+mod voices;
 
 use super::codes::{ChooseCodes, Moment};
 use super::compat::{CompatSpeech, Mouth, Pieces, Utterance};

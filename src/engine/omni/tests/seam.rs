@@ -32,7 +32,7 @@ fn setup() -> SessionSetup {
 fn session(options: OmniOptions) -> OmniSession {
     let mut engine = engine(options.clone());
     let (model, seed) = (engine.model.clone(), 3);
-    let voice = engine.voice(super::super::prompt::Mode::Assistant, &setup()).unwrap();
+    let voice = engine.voice(super::super::prompt::Mode::Assistant, &setup(), &mut NoProbe).unwrap();
     let (cache, speaker) = (voice.cache.copy().unwrap(), voice.speaker.clone());
     OmniSession::new(model, options, Dialogue::after(cache), speaker, seed)
 }

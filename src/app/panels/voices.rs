@@ -1,0 +1,324 @@
+//! Voices to speak in: those that are kept, and a recording on its way to become one. Window thread.
+//!
+//! Owns what the user is in the middle of (a name being typed, an edge being dragged); the rest is the view state's.
+
+use super::super::theme::Palette;
+use super::super::view_voices::VoicesView;
+use super::super::widgets::focus_ring;
+use crate::session::command::Command;
+use crate::session::voices::{Grade, Sample, Span, VoiceCommand, VoiceDraft, VoiceEntry};
+use crate::settings::Settings;
+use eframe::egui::{
+    Button, Color32, Context, CornerRadius, CursorIcon, Id, Key, Label, Rect, RichText, Role, Sense, Stroke, TextEdit,
+    Ui, WidgetInfo, pos2, vec2,
+};
+
+pub const ADD: &str = "Add from a file…";
+pub const AGREED: &str = "It is my voice, or its owner agreed";
+pub const NAME: &str = "Name of the voice";
+pub const KEEP: &str = "Keep this voice";
+pub const PUT_ASIDE: &str = "Put aside";
+pub const LISTEN: &str = "Listen";
+pub const STOP: &str = "Stop listening";
+pub const OWN_VOICE: &str = "The engine's own voice";
+pub const BEGINNING: &str = "Beginning of the part used";
+pub const END: &str = "End of the part used";
+pub const NO_CLONING: &str = "This engine speaks in a voice of its own.";
+pub const WHO_CLONES: &str =
+    "MiniCPM-o 2.6 (engine Omni, in Settings) can speak in a voice from a recording. Voices are kept here until then.";
+const HOW: &str = "Add 5 to 15 seconds of one person speaking, or drop a sound file onto the window.";
+const WAVE_HEIGHT: f32 = 64.0;
+/// The least that an edge leaves, in seconds, and what an arrow key moves it by.
+const LEAST_S: f64 = 1.0;
+const STEP_S: f64 = 0.1;
+/// The most that may be used.
+const MOST_S: f64 = 30.0;
+
+/// What the user is in the middle of.
+#[derive(Debug, Default)]
+pub struct VoicesPanel {
+    /// The recording that the fields below are about.
+    number: u64,
+    name: String,
+    agreed: bool,
+    span: Span,
+    /// The span as it was last checked.
+    checked: Span,
+    /// The kept voice being renamed, and its new name.
+    renaming: Option<(String, String)>,
+    /// The kept voice that the user was asked about.
+    removing: Option<String>,
+    was_busy: bool,
+}
+
+impl VoicesPanel {
+    /// Takes over a new recording; tells when the panel should unfold by itself.
+    pub fn follow(&mut self, view: &VoicesView) -> Option<bool> {
+        if let Some(draft) = &view.draft {
+            if draft.number != self.number {
+                (self.number, self.name, self.agreed) = (draft.number, draft.suggested_name.clone(), false);
+                (self.span, self.checked) = (draft.span, draft.span);
+            } else if draft.span != self.checked {
+                (self.span, self.checked) = (draft.span, draft.span);
+            }
+        }
+        let began = view.is_busy() && !self.was_busy;
+        self.was_busy = view.is_busy();
+        began.then_some(true)
+    }
+
+    /// A sound file that was dropped onto the window is looked at.
+    pub fn take_dropped(&mut self, ctx: &Context, commands: &mut Vec<Command>) {
+        let dropped = ctx.input(|input| input.raw.dropped_files.last().map(|file| file.path().to_owned()));
+        if let Some(file) = dropped {
+            commands.push(Command::Voice(VoiceCommand::Check { file }));
+        }
+    }
+
+    /// Draws the recording that is being looked at, if any, and the voices that are kept.
+    pub fn show(&mut self, ui: &mut Ui, view: &VoicesView, settings: &mut Settings, commands: &mut Vec<Command>) {
+        let palette = Palette::of(ui);
+        if view.clones == Some(false) {
+            ui.add(Label::new(NO_CLONING).wrap());
+            ui.add(Label::new(RichText::new(WHO_CLONES).small().weak()).wrap());
+        }
+        if let Some(why) = &view.refused {
+            ui.add(Label::new(RichText::new(why).color(palette.red)).wrap());
+        }
+        if let Some(file) = &view.checking {
+            ui.add(Label::new(RichText::new(format!("Reading {file} …")).weak()).wrap());
+        }
+        match &view.draft {
+            Some(draft) => self.draft(ui, view, draft, commands),
+            None => {
+                if ui.button(ADD).clicked() {
+                    commands.push(Command::Voice(VoiceCommand::Ask));
+                }
+                ui.add(Label::new(RichText::new(HOW).small().weak()).wrap());
+            }
+        }
+        if !view.voices.is_empty() {
+            ui.separator();
+            let chosen = settings.voice.is_none();
+            if ui.radio(chosen, OWN_VOICE).clicked() && !chosen {
+                settings.voice = None;
+                commands.push(Command::Voice(VoiceCommand::Choose(None)));
+            }
+        }
+        for voice in &view.voices {
+            self.kept(ui, view, voice, settings, commands);
+        }
+        for broken in &view.broken {
+            ui.add(Label::new(RichText::new(broken).small().color(palette.amber)).wrap());
+        }
+    }
+
+    fn draft(&mut self, ui: &mut Ui, view: &VoicesView, draft: &VoiceDraft, commands: &mut Vec<Command>) {
+        let palette = Palette::of(ui);
+        ui.add(Label::new(RichText::new(&draft.file).strong()).truncate());
+        if self.waveform(ui, draft) {
+            self.checked = self.span;
+            commands.push(Command::Voice(VoiceCommand::CheckSpan(self.span)));
+        }
+        let figures = format!(
+            "{:.1} to {:.1} s of {:.1} s: {}",
+            self.span.start_s,
+            self.span.end_s,
+            draft.seconds,
+            draft.grade.words()
+        );
+        ui.label(RichText::new(figures).small().color(colour_of(palette, draft.grade)));
+        for finding in draft.findings.iter().filter(|f| f.grade != Grade::Ok) {
+            let text = format!("{}: {}", finding.what, finding.advice);
+            ui.add(Label::new(RichText::new(text).small().color(colour_of(palette, finding.grade))).wrap());
+        }
+        listen(ui, view, "", Sample::Draft(self.span), commands);
+        let caption = ui.label(RichText::new(NAME).small().weak());
+        ui.add(TextEdit::singleline(&mut self.name).desired_width(f32::INFINITY)).labelled_by(caption.id);
+        ui.checkbox(&mut self.agreed, AGREED).on_hover_text(crate::session::voices::CONSENT);
+        ui.horizontal(|ui| {
+            let ready = self.agreed && !self.name.trim().is_empty() && draft.grade != Grade::NotUsable;
+            if ui.add_enabled(ready, Button::new(KEEP)).clicked() {
+                let name = self.name.trim().to_owned();
+                commands.push(Command::Voice(VoiceCommand::Keep { name, span: self.span }));
+            }
+            if ui.button(PUT_ASIDE).clicked() {
+                commands.push(Command::Voice(VoiceCommand::PutAside));
+            }
+        });
+    }
+
+    /// The waveform with the part that is used, and its two edges. Returns whether the user has moved one and let go.
+    fn waveform(&mut self, ui: &mut Ui, draft: &VoiceDraft) -> bool {
+        let palette = Palette::of(ui);
+        let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), WAVE_HEIGHT), Sense::hover());
+        let told = format!("Waveform of {}", draft.file);
+        response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &told));
+        let painter = ui.painter_at(rect.expand(4.0));
+        painter.rect_filled(rect, CornerRadius::same(6), palette.well);
+        let seconds = draft.seconds.max(1e-3);
+        let x_of = |at_s: f64| rect.left() + rect.width() * (at_s / seconds) as f32;
+        let used = Rect::from_x_y_ranges(x_of(self.span.start_s)..=x_of(self.span.end_s), rect.y_range());
+        painter.rect_filled(used, CornerRadius::ZERO, palette.tint);
+        let top = draft.peaks.iter().flatten().fold(0.05f32, |top, peak| top.max(peak.abs()));
+        for (i, [low, high]) in draft.peaks.iter().enumerate() {
+            let x = rect.left() + rect.width() * (i as f32 + 0.5) / draft.peaks.len() as f32;
+            let y = |sample: f32| rect.center().y - sample / top * rect.height() * 0.46;
+            let colour = if used.x_range().contains(x) { palette.accent } else { palette.muted };
+            painter.line_segment([pos2(x, y(*high) - 0.5), pos2(x, y(*low) + 0.5)], Stroke::new(1.0, colour));
+        }
+        let mut let_go = false;
+        for (label, is_start) in [(BEGINNING, true), (END, false)] {
+            let at_s = if is_start { self.span.start_s } else { self.span.end_s };
+            let x = x_of(at_s);
+            let handle = Rect::from_center_size(pos2(x, rect.center().y), vec2(14.0, rect.height()));
+            let response = ui.interact(handle, Id::unique(("voice edge", label)), Sense::click_and_drag());
+            response.widget_info(|| WidgetInfo::slider(true, (at_s * 10.0).round() / 10.0, label));
+            let response = response.on_hover_cursor(CursorIcon::ResizeHorizontal).on_hover_text(label);
+            let mut wanted = None;
+            if let Some(pointer) = response.interact_pointer_pos().filter(|_| response.dragged()) {
+                wanted = Some(f64::from((pointer.x - rect.left()) / rect.width()) * seconds);
+            }
+            if response.has_focus() {
+                let pressed = |key| ui.input_mut(|input| input.count_and_consume_key(Default::default(), key)) as f64;
+                let steps = pressed(Key::ArrowUp) - pressed(Key::ArrowDown);
+                if steps != 0.0 {
+                    wanted = Some(at_s + steps * STEP_S);
+                    let_go = true;
+                }
+            }
+            if let Some(wanted) = wanted {
+                self.span = moved(self.span, is_start, wanted, draft.seconds);
+            }
+            let_go |= response.drag_stopped();
+            painter.vline(x, rect.y_range(), Stroke::new(2.0, palette.text));
+            painter.circle_filled(pos2(x, rect.center().y), 4.0, palette.text);
+            focus_ring(ui, &response, handle, 4);
+        }
+        let_go
+    }
+
+    fn kept(
+        &mut self,
+        ui: &mut Ui,
+        view: &VoicesView,
+        voice: &VoiceEntry,
+        settings: &mut Settings,
+        commands: &mut Vec<Command>,
+    ) {
+        let palette = Palette::of(ui);
+        let chosen = settings.voice.as_ref() == Some(&voice.id);
+        let colour = if view.kept.as_ref() == Some(&voice.id) { palette.green } else { palette.text };
+        if ui.radio(chosen, RichText::new(&voice.name).color(colour)).clicked() && !chosen {
+            settings.voice = Some(voice.id.clone());
+            commands.push(Command::Voice(VoiceCommand::Choose(Some(voice.id.clone()))));
+        }
+        ui.add(Label::new(RichText::new(&voice.details).small().weak()).truncate());
+        if let Some((_, name)) = self.renaming.as_mut().filter(|(id, _)| *id == voice.id) {
+            let caption = ui.label(RichText::new("New name").small().weak());
+            let field = ui.add(TextEdit::singleline(name).desired_width(f32::INFINITY)).labelled_by(caption.id);
+            let entered = field.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
+            let mut done = false;
+            ui.horizontal(|ui| {
+                if ui.button("Rename").clicked() || entered {
+                    let name = name.trim().to_owned();
+                    commands.push(Command::Voice(VoiceCommand::Rename { id: voice.id.clone(), name }));
+                    done = true;
+                }
+                done |= ui.button("Leave").clicked();
+            });
+            if done {
+                self.renaming = None;
+            }
+            return;
+        }
+        if self.removing.as_ref() == Some(&voice.id) {
+            ui.horizontal_wrapped(|ui| {
+                ui.label(RichText::new("Delete it for good?").small());
+                if named(ui, "Delete", &format!("Delete {} for good", voice.name)) {
+                    if chosen {
+                        settings.voice = None;
+                        commands.push(Command::Voice(VoiceCommand::Choose(None)));
+                    }
+                    commands.push(Command::Voice(VoiceCommand::Remove { id: voice.id.clone() }));
+                    self.removing = None;
+                }
+                if ui.button("Leave").clicked() {
+                    self.removing = None;
+                }
+            });
+            return;
+        }
+        ui.horizontal_wrapped(|ui| {
+            listen(ui, view, &voice.name, Sample::Kept(voice.id.clone()), commands);
+            if named(ui, "Rename…", &format!("Rename {}", voice.name)) {
+                self.renaming = Some((voice.id.clone(), voice.name.clone()));
+            }
+            if named(ui, "Delete…", &format!("Delete {}", voice.name)) {
+                self.removing = Some(voice.id.clone());
+            }
+        });
+    }
+}
+
+/// A button that says more to a screen reader than there is room for. Returns whether it was pressed.
+fn named(ui: &mut Ui, text: &str, name: &str) -> bool {
+    let button = ui.button(text);
+    button.widget_info(|| WidgetInfo::labeled(Role::Button, true, name));
+    button.clicked()
+}
+
+/// Plays a sample, or stops it.
+fn listen(ui: &mut Ui, view: &VoicesView, name: &str, sample: Sample, commands: &mut Vec<Command>) {
+    let what = if name.is_empty() { LISTEN.to_owned() } else { format!("{LISTEN} to {name}") };
+    if view.previewing {
+        if named(ui, STOP, STOP) {
+            commands.push(Command::Voice(VoiceCommand::StopPreview));
+        }
+    } else if named(ui, LISTEN, &what) {
+        commands.push(Command::Voice(VoiceCommand::Preview(sample)));
+    }
+}
+
+fn colour_of(palette: &Palette, grade: Grade) -> Color32 {
+    match grade {
+        Grade::Ok => palette.green,
+        Grade::Usable => palette.amber,
+        Grade::NotUsable => palette.red,
+    }
+}
+
+/// A span with one edge moved to `wanted`, as far as the recording and the other edge allow.
+fn moved(span: Span, is_start: bool, wanted: f64, seconds: f64) -> Span {
+    if is_start {
+        let latest = (span.end_s - LEAST_S).max(0.0);
+        Span::new(wanted.clamp((span.end_s - MOST_S).max(0.0).min(latest), latest), span.end_s)
+    } else {
+        let earliest = (span.start_s + LEAST_S).min(seconds);
+        Span::new(span.start_s, wanted.clamp(earliest, (span.start_s + MOST_S).min(seconds).max(earliest)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_goes_where_it_may() {
+        let span = Span::new(10.0, 20.0);
+        let start = |wanted| moved(span, true, wanted, 60.0);
+        assert_eq!(
+            [start(5.0), start(-9.0), start(19.9)],
+            [Span::new(5.0, 20.0), Span::new(0.0, 20.0), Span::new(19.0, 20.0)]
+        );
+        let end = |wanted| moved(span, false, wanted, 60.0);
+        assert_eq!(
+            [end(25.0), end(90.0), end(3.0)],
+            [Span::new(10.0, 25.0), Span::new(10.0, 40.0), Span::new(10.0, 11.0)]
+        );
+        assert_eq!(moved(Span::new(35.0, 60.0), true, 0.0, 60.0), Span::new(30.0, 60.0));
+        // A recording shorter than the least.
+        assert_eq!(moved(Span::new(0.0, 0.5), true, 0.4, 0.5), Span::new(0.0, 0.5));
+        assert_eq!(moved(Span::new(0.0, 0.5), false, 0.1, 0.5), Span::new(0.0, 0.5));
+    }
+}

@@ -180,18 +180,24 @@ impl Recording {
         Some(10.0 * (voice.max(noise * 1e-3) / noise).log10())
     }
 
-    /// Mean square of the background.
+    /// Mean square of the background. Pauses without a single audible sample are as quiet as it gets.
     fn background(&self, frames: Range<usize>, share: f64) -> f64 {
-        let quiet = |range: Range<usize>| -> Vec<f64> {
+        let pauses = |range: Range<usize>| -> Vec<f64> {
             let far = |i: &usize| {
                 let near = i.saturating_sub(DECAY)..(i + DECAY + 1).min(self.speech.len());
                 self.sums[near.start] == self.sums[near.end]
             };
-            range.filter(far).map(|i| self.powers[i]).filter(|p| *p > DIGITAL_SILENCE).collect()
+            range.filter(far).map(|i| self.powers[i]).collect()
         };
-        let mut noise = quiet(frames.clone());
+        let audible =
+            |pauses: &[f64]| -> Vec<f64> { pauses.iter().copied().filter(|p| *p > DIGITAL_SILENCE).collect() };
+        let own = pauses(frames.clone());
+        let mut noise = audible(&own);
+        if noise.len() < BACKGROUND && own.len() >= BACKGROUND {
+            return DIGITAL_SILENCE;
+        }
         if noise.len() < BACKGROUND {
-            noise = quiet(0..self.powers.len());
+            noise = audible(&pauses(0..self.powers.len()));
         }
         let power = if noise.len() < BACKGROUND {
             // The quietest twentieth: no louder than the background can be.

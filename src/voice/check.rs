@@ -4,7 +4,7 @@
 //! beside each of them; those without a source are marked as judgement.
 
 use super::hum::{self, Tone};
-use super::recording::{LONG_SILENCE_S, LONGEST_S, Recording, Span};
+use super::recording::{LONG_SILENCE_S, LONGEST_S, Recording, Span, UNHEARD};
 use crate::dsp::level::SILENCE_DB;
 use serde::{Deserialize, Serialize};
 
@@ -125,7 +125,7 @@ const LEVEL: Limits = Limits { good: -42.0, usable: -56.0 };
 /// dBFS. The crest of speech is at least 11 dB over its level: louder than this it has been squeezed.
 const LOUDEST: f64 = -9.0;
 /// Shares. A few samples are not heard. One sample in a hundred is heard in every word (judgement).
-const CLIPPED: (f64, f64) = (0.0001, 0.01);
+const CLIPPED: (f64, f64) = (UNHEARD, 0.01);
 /// Decibels. LibriTTS calls speech clean from 20 dB on (Zen et al. 2019); with less than 8 dB the noise covers the
 /// consonants (judgement).
 const NOISE: Limits = Limits { good: 20.0, usable: 8.0 };

@@ -43,6 +43,10 @@ const MARGIN: usize = 10;
 const DECAY: usize = 6;
 /// Fewer frames than this (0.2 s) are too few to measure a background on.
 const BACKGROUND: usize = 12;
+/// A background this far below the voice is as good as none when stretches are compared.
+const CLEAN_DB: f64 = 30.0;
+/// A share of clipped samples that nobody hears.
+pub const UNHEARD: f64 = 0.0001;
 /// Digital silence, as a mean square: nobody's background, but what an editor or a codec leaves.
 const DIGITAL_SILENCE: f64 = 1e-10;
 /// A silence longer than this inside speech is a long one, in seconds.
@@ -160,35 +164,46 @@ impl Recording {
     /// How far the background lies below the voice, in dB; `None` where nobody speaks. The background is what is left
     /// where nobody speaks: within the span, or else anywhere in the recording, or else its quietest frames.
     pub fn snr_db(&self, span: Span) -> Option<f64> {
+        // The median: a chair or a breath in a pause is not the background.
+        self.snr(span, 0.5)
+    }
+
+    /// As [`snr_db`](Self::snr_db), with the background that this share of the pauses is quieter than.
+    fn snr(&self, span: Span, share: f64) -> Option<f64> {
         let frames = self.frames(span);
         let voiced: Vec<f64> = frames.clone().filter(|i| self.speech[*i]).map(|i| self.powers[i]).collect();
         if voiced.is_empty() {
             return None;
         }
-        let noise = self.background(frames);
+        let noise = self.background(frames, share);
         let voice = voiced.iter().sum::<f64>() / voiced.len() as f64 - noise;
         Some(10.0 * (voice.max(noise * 1e-3) / noise).log10())
     }
 
-    /// Mean square of the background.
-    fn background(&self, frames: Range<usize>) -> f64 {
-        let quiet = |range: Range<usize>| -> Vec<f64> {
+    /// Mean square of the background. Pauses without a single audible sample are as quiet as it gets.
+    fn background(&self, frames: Range<usize>, share: f64) -> f64 {
+        let pauses = |range: Range<usize>| -> Vec<f64> {
             let far = |i: &usize| {
                 let near = i.saturating_sub(DECAY)..(i + DECAY + 1).min(self.speech.len());
                 self.sums[near.start] == self.sums[near.end]
             };
-            range.filter(far).map(|i| self.powers[i]).filter(|p| *p > DIGITAL_SILENCE).collect()
+            range.filter(far).map(|i| self.powers[i]).collect()
         };
-        let mut noise = quiet(frames.clone());
+        let audible =
+            |pauses: &[f64]| -> Vec<f64> { pauses.iter().copied().filter(|p| *p > DIGITAL_SILENCE).collect() };
+        let own = pauses(frames.clone());
+        let mut noise = audible(&own);
+        if noise.len() < BACKGROUND && own.len() >= BACKGROUND {
+            return DIGITAL_SILENCE;
+        }
         if noise.len() < BACKGROUND {
-            noise = quiet(0..self.powers.len());
+            noise = audible(&pauses(0..self.powers.len()));
         }
         let power = if noise.len() < BACKGROUND {
             // The quietest twentieth: no louder than the background can be.
             percentile(&self.powers[frames], 0.05)
         } else {
-            // The median: a chair or a breath in a pause is not the background.
-            percentile(&noise, 0.5)
+            percentile(&noise, share)
         };
         power.max(DIGITAL_SILENCE)
     }
@@ -236,10 +251,9 @@ impl Recording {
             let near = ends.iter().skip_while(move |to| **to <= *from);
             near.take_while(move |to| seconds(**to - *from) <= PROPOSED_S.1).map(move |to| (*from, *to))
         });
-        let quietest = decibels(self.background(0..all));
         let best = pairs
             .filter(|(from, to)| fits(*from, *to))
-            .map(|(from, to)| (self.merit(from, to, quietest), from, to))
+            .map(|(from, to)| (self.merit(from, to), from, to))
             .max_by(|a, b| a.0.total_cmp(&b.0));
         let (from, to) = match best {
             Some((_, from, to)) => (from, to),
@@ -272,13 +286,15 @@ impl Recording {
     }
 
     /// How good a stretch of frames is, in seconds of clean speech.
-    fn merit(&self, from: usize, to: usize, quietest_db: f64) -> f64 {
+    fn merit(&self, from: usize, to: usize) -> f64 {
         let span = Span::new(seconds(from), seconds(to));
         let speech = self.speech_s(span);
         let share = speech / span.seconds();
-        // A second of speech is worth 7 dB of noise, a long silence, or 2 % of clipped samples in ten seconds.
-        let noise = (decibels(self.background(from..to)) - quietest_db).clamp(0.0, 40.0) * 0.15;
-        let clipped = self.clipped_share(span) * 50.0;
+        // A second of speech is worth 7 dB of noise in the noisier pauses, or a long silence; two seconds are worth
+        // being free of clipping.
+        let noise = (CLEAN_DB - self.snr(span, 0.9).unwrap_or(0.0)).max(0.0) * 0.15;
+        let share_clipped = self.clipped_share(span);
+        let clipped = if share_clipped > UNHEARD { 2.0 + 50.0 * share_clipped } else { 0.0 };
         speech.min(ENOUGH_SPEECH_S) + 3.0 * share - noise - clipped - self.long_silences(span) as f64
     }
 }

@@ -9,11 +9,19 @@ fn fixture(name: &str) -> Vec<f32> {
     crate::audio::file::read(std::path::Path::new(&path)).unwrap().samples
 }
 
-/// Several sentences with half a second between them: 17.4 s.
+/// A fixture without the silence around it.
+fn words(name: &str) -> Vec<f32> {
+    let samples = fixture(name);
+    let loud = |sample: &f32| sample.abs() > 0.01;
+    let (from, to) = (samples.iter().position(loud).unwrap(), samples.iter().rposition(loud).unwrap());
+    samples[from..=to].to_vec()
+}
+
+/// Several sentences with half a second between them: about 14 s.
 pub(in crate::voice) fn speech() -> Vec<f32> {
     let mut all = vec![0.0; RATE as usize / 2];
     for name in ["capital", "joke", "pause", "sky", "capital"] {
-        all.extend(fixture(name));
+        all.extend(words(name));
         all.extend([0.0; RATE as usize / 2]);
     }
     all
@@ -84,7 +92,9 @@ fn the_noise_below_a_voice_is_measured() {
     for snr in [40.0f32, 30.0, 20.0, 10.0, 5.0] {
         let found = recording(mixed(&clean, &noise(clean.len(), voice_db - snr, 7)));
         let measured = found.snr_db(all(&found)).unwrap();
-        assert!((measured - f64::from(snr)).abs() < 2.0, "{snr} dB: {measured:.1}");
+        // Nearly drowned, soft sounds are taken for background.
+        let within = if snr < 10.0 { 3.0 } else { 2.0 };
+        assert!((measured - f64::from(snr)).abs() < within, "{snr} dB: {measured:.1}");
     }
 }
 
@@ -93,8 +103,8 @@ fn a_quiet_voice_is_as_much_of_a_voice() {
     let loud = recording(speech());
     let quiet = recording(scaled(&speech(), -30.0));
     let (loud, quiet) = (loud.speech_s(all(&loud)), quiet.speech_s(all(&quiet)));
-    // 14.4 s of sentences, with silence around each and a hesitation in one.
-    assert!((8.0..14.4).contains(&loud) && (loud - quiet).abs() < 0.3, "{loud} {quiet}");
+    // 11 s of sentences, with a hesitation in one.
+    assert!((7.5..11.5).contains(&loud) && (loud - quiet).abs() < 0.3, "{loud} {quiet}");
 }
 
 #[test]
@@ -143,7 +153,7 @@ fn clipped_speech_is_found_at_any_volume() {
 fn long_silences_are_counted_between_words_only() {
     let mut samples = vec![0.0; 40_000];
     for pause in [2.0f32, 1.5, 0.4, 3.0] {
-        samples.extend(fixture("sky"));
+        samples.extend(words("sky"));
         samples.extend(vec![0.0; (pause * 16_000.0) as usize]);
     }
     let found = recording(samples);

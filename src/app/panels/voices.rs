@@ -42,7 +42,7 @@ pub struct VoicesPanel {
     name: String,
     agreed: bool,
     span: Span,
-    /// The span as it was last checked.
+    /// The span as it was last told: a newer one is taken over, the user's own stays until then.
     checked: Span,
     /// The kept voice being renamed, and its new name.
     renaming: Option<(String, String)>,
@@ -117,7 +117,6 @@ impl VoicesPanel {
         let palette = Palette::of(ui);
         ui.add(Label::new(RichText::new(&draft.file).strong()).truncate());
         if self.waveform(ui, draft) {
-            self.checked = self.span;
             commands.push(Command::Voice(VoiceCommand::CheckSpan(self.span)));
         }
         let figures = format!(

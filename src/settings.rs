@@ -143,11 +143,6 @@ pub fn default_path() -> Option<PathBuf> {
     Some(directories::ProjectDirs::from("", "", "antiphon")?.config_dir().join(FILE_NAME))
 }
 
-/// Where conversations are kept: in the platform's folder for a program's data. `None` when the platform has none.
-pub fn conversations_folder() -> Option<PathBuf> {
-    Some(directories::ProjectDirs::from("", "", "antiphon")?.data_dir().join("conversations"))
-}
-
 impl Settings {
     /// Reads the file. One that is not there gives the defaults; so does one that cannot be understood, which is
     /// renamed to `settings.toml.broken` first.

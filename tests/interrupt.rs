@@ -67,7 +67,7 @@ fn a_hum_does_not_stop_the_answer_and_a_word_does() -> Result<()> {
             .arg(&script_file)
             .envs(sound.env())
             .envs(display.env())
-            .env("XDG_CONFIG_HOME", home.path())
+            .envs(lab::home::env(home.path())?)
             .env("RUST_LOG", "antiphon=debug")
             .env("NO_COLOR", "1")
             .stdout(Stdio::null()),

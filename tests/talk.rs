@@ -10,6 +10,7 @@ use lab::display::Display;
 use lab::measure::{self, Recording};
 use lab::process::{Running, descendants, is_running};
 use lab::sound::Lab;
+use rustix::process::Signal;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,7 +43,7 @@ fn a_question_said_aloud_is_answered_aloud() -> Result<()> {
         Command::new(env!("CARGO_BIN_EXE_antiphon"))
             .envs(sound.env())
             .envs(display.env())
-            .env("XDG_CONFIG_HOME", home.path())
+            .envs(lab::home::env(home.path())?)
             .env("RUST_LOG", "antiphon=info")
             .env("NO_COLOR", "1")
             .stdout(Stdio::null()),
@@ -69,7 +70,7 @@ fn a_question_said_aloud_is_answered_aloud() -> Result<()> {
     let answer = turn.answer.clone().context("an answer")?;
     assert!(turn.gap_ms.is_some_and(|gap| gap > 0.0), "{turn:?}");
     let early = measure::spans(&recording.answer[..turn.user.end], recording.rate, measure::FLOOR_DB, 1.0);
-    assert_eq!(early, [], "the program spoke while the user did");
+    assert!(early.is_empty(), "the program spoke while the user did: {early:?}");
     assert!(recording.seconds(answer.len()) > 0.5, "an answer of {} s", recording.seconds(answer.len()));
     let torn: Vec<_> = turn.holes.iter().filter(|hole| hole.inside_clause()).collect();
     let listen = kept.join("talk.wav");
@@ -94,7 +95,7 @@ fn a_question_said_aloud_is_answered_aloud() -> Result<()> {
     heard.with_context(|| format!("the program said:\n{}", antiphon.said()))?;
     assert_eq!(status.code(), Some(0), "{status}; the program said:\n{}", antiphon.said());
     let left: Vec<_> = children.into_iter().filter(|id| is_running(*id)).collect();
-    assert_eq!(left, [], "processes left behind");
+    assert!(left.is_empty(), "processes left behind: {left:?}");
     assert!(!antiphon.said().contains("panicked"), "{}", antiphon.said());
     Ok(())
 }
@@ -125,7 +126,7 @@ fn the_omni_engine_answers_in_the_window_too() -> Result<()> {
             .arg(root.join("tests/fixtures/speech/pause.wav"))
             .envs(sound.env())
             .envs(display.env())
-            .env("XDG_CONFIG_HOME", home.path())
+            .envs(lab::home::env(home.path())?)
             .env("RUST_LOG", "antiphon=info")
             .env("NO_COLOR", "1")
             .stdout(Stdio::null()),

@@ -8,7 +8,7 @@ use crate::conversation::archive::Archive;
 use crate::engine::SessionSetup;
 use crate::session::command::Command;
 use crate::session::{self, CardSource, Extras, Parts};
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 use std::path::PathBuf;
 
 /// How the window listens.
@@ -67,7 +67,7 @@ pub fn run(
     interrupts_are_success();
     let extras = Extras {
         engines: Some(choice.factory()),
-        archive: settings::conversations_folder().map(Archive::new),
+        archive: Some(Archive::new(choice.store.home().join("conversations"))),
         keep: settings.keep,
     };
     let (session, events) = session::start_with(parts, extras).map_err(Failure::working)?;

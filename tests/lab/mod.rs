@@ -2,6 +2,7 @@
 //! listened to, looked at and measured on a machine that has none of these.
 //!
 //! - [`sound`]: a private PulseAudio daemon: a microphone to speak into, a loudspeaker to listen to, both on one clock
+//! - [`home`]: the user's folders, with the models of this machine
 //! - [`display`]: a private X server: pictures of it, clicks, keys
 //! - [`measure`]: when who spoke, and how whole the sound was; pure arithmetic on a recording
 //! - [`process`]: child processes that never outlive their owner
@@ -12,6 +13,7 @@
 #![allow(dead_code, reason = "each test uses its own part of the laboratory; tests/laboratory.rs uses all of it")]
 
 pub mod display;
+pub mod home;
 pub mod measure;
 pub mod process;
 pub mod sound;

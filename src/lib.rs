@@ -8,6 +8,7 @@
 //! - [`engine`]: what answers; the only room that names `candle`
 //! - [`voice`]: voices to speak in, taken from recordings
 //! - [`session`]: one conversation: owns the turn, the epoch and the history
+//! - [`conversation`]: what was said, kept on disk: words, sound, export
 //! - [`metrics`]: what every stage reports, and how it is shown
 //! - [`weights`]: the catalog of models and how they get here
 //! - [`app`] and [`cli`]: the two doors; the only rooms that name `egui` and `clap`
@@ -17,6 +18,7 @@
 pub mod app;
 pub mod audio;
 pub mod cli;
+pub mod conversation;
 pub mod dsp;
 pub mod engine;
 pub mod metrics;

@@ -4,7 +4,7 @@
 //! crash leaves the old or the new one. A file that cannot be understood is set aside under another name, never
 //! overwritten, and the defaults are used.
 
-use crate::session::command::Eagerness;
+use crate::session::command::{Eagerness, Keep};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
@@ -54,6 +54,10 @@ pub struct Settings {
     pub voice: Option<String>,
     /// The persona, in words; empty: the engine's own.
     pub system_prompt: String,
+    /// Seed of all the engine's choices: the same seed and questions give the same answers.
+    pub seed: u64,
+    /// How much of the conversations stays on the disk.
+    pub keep: Keep,
     /// The language spoken, as an ISO 639-1 code.
     pub language: String,
     /// How the omni engine is loaded: the flags of the same names.
@@ -109,6 +113,8 @@ impl Default for Settings {
             scale: 1.0,
             voice: None,
             system_prompt: String::new(),
+            seed: 0,
+            keep: Keep::default(),
             language: "en".into(),
             omni: OmniSettings::default(),
         }
@@ -135,6 +141,11 @@ pub struct Loaded {
 /// folder).
 pub fn default_path() -> Option<PathBuf> {
     Some(directories::ProjectDirs::from("", "", "antiphon")?.config_dir().join(FILE_NAME))
+}
+
+/// Where conversations are kept: in the platform's folder for a program's data. `None` when the platform has none.
+pub fn conversations_folder() -> Option<PathBuf> {
+    Some(directories::ProjectDirs::from("", "", "antiphon")?.data_dir().join("conversations"))
 }
 
 impl Settings {
@@ -248,6 +259,8 @@ mod tests {
             scale: 1.5,
             voice: Some("0123456789abcdef".into()),
             system_prompt: "You are kind.\n你好".into(),
+            seed: 7,
+            keep: Keep::Words,
             language: "zh".into(),
             omni: OmniSettings { model: Some("/models/o".into()), text_chunk: Some(8), ..OmniSettings::default() },
         };

@@ -8,7 +8,8 @@ mod common;
 use antiphon::audio::VirtualCard;
 use antiphon::engine::scripted::{Audio, Fault, Recorded, Script, ScriptedEngine, Sound, Step, Turn};
 use antiphon::engine::{
-    CancelToken, Engine, EngineError, EngineInfo, EngineSession, PcmChunk, ReplyEnd, ResponseSink, SessionSetup,
+    CancelToken, Engine, EngineError, EngineInfo, EngineSession, PastTurn, PcmChunk, ReplyEnd, ResponseSink,
+    SessionSetup,
 };
 use antiphon::session::CardSource;
 use antiphon::session::command::Command;
@@ -270,7 +271,14 @@ struct Deaf;
 impl Engine for Deaf {
     fn info(&self) -> EngineInfo {
         let description = "goes on after a cancel".into();
-        EngineInfo { name: "deaf", description, output_rate: 24_000, max_overlap: 512, clones_voices: false }
+        EngineInfo {
+            name: "deaf",
+            description,
+            output_rate: 24_000,
+            max_overlap: 512,
+            clones_voices: false,
+            transcribes: true,
+        }
     }
     fn open(&mut self, _: &SessionSetup) -> Result<Box<dyn EngineSession>, EngineError> {
         Ok(Box::new(DeafSession { answers: 0 }))
@@ -291,6 +299,10 @@ struct DeafSession {
 }
 
 impl EngineSession for DeafSession {
+    fn recall(&mut self, _: &[PastTurn]) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     fn hear(&mut self, _: &[f32], _: &Arc<dyn ResponseSink>) -> Result<(), EngineError> {
         Ok(())
     }

@@ -20,6 +20,7 @@ use eframe::egui::{
     self, Align, CentralPanel, CollapsingHeader, Context, Frame, IconData, Key, Label, Layout, Margin, Panel, RichText,
     ScrollArea, Ui, ViewportBuilder, vec2,
 };
+use panels::history::HistoryPanel;
 use panels::talk_bar::TalkBar;
 use panels::voices::VoicesPanel;
 use std::sync::mpsc::TryRecvError;
@@ -33,10 +34,13 @@ const ANIMATION_FRAME: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_millis(100);
 /// Below this width the right side is closed unless the user opens it.
 const WIDE: f32 = 860.0;
+/// How wide the list of conversations is.
+const HISTORY_WIDTH: f32 = 232.0;
 
 /// The labels of the buttons at the top.
 pub const NEW_CONVERSATION: &str = "New conversation";
 pub const SIDE_PANEL: &str = "Show or hide the panels";
+pub const HISTORY: &str = "Show or hide your conversations";
 
 /// Keeps the settings; the error is a sentence for the user.
 pub type SaveSettings = Box<dyn Fn(&Settings) -> Result<(), String>>;
@@ -79,6 +83,8 @@ pub struct AntiphonApp {
     /// As last kept.
     kept: Settings,
     bar: TalkBar,
+    history: HistoryPanel,
+    history_open: bool,
     voices: VoicesPanel,
     /// Whether the user wants the right side open; `None`: open when there is room.
     side_wanted: Option<bool>,
@@ -113,6 +119,8 @@ impl AntiphonApp {
             settings,
             kept,
             bar: TalkBar::default(),
+            history: HistoryPanel::default(),
+            history_open: false,
             voices: VoicesPanel::default(),
             side_wanted: None,
             needed_models: false,
@@ -141,17 +149,25 @@ impl AntiphonApp {
     }
 
     fn side_open(&self, width: f32) -> bool {
-        self.side_wanted.unwrap_or(width >= WIDE)
+        self.side_wanted.unwrap_or(width >= WIDE + if self.history_open { HISTORY_WIDTH } else { 0.0 })
     }
 
     fn top_bar(&mut self, ui: &mut Ui, width: f32, commands: &mut Vec<Command>) {
         ui.horizontal(|ui| {
+            if panels::history::toggle(ui, HISTORY, self.history_open) {
+                self.history_open = !self.history_open;
+                // Where there is no room for both, one makes place for the other.
+                if self.history_open && width < WIDE {
+                    self.side_wanted = None;
+                }
+            }
             ui.label(RichText::new("Antiphon").heading());
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 let open = self.side_open(width);
                 let look = if open { Look::Raised } else { Look::Plain };
                 if icon_button(ui, Icon::Panel, SIDE_PANEL, look, true).clicked() {
                     self.side_wanted = Some(!open);
+                    self.history_open &= open || width >= WIDE;
                 }
                 let some = !self.view.turns.is_empty();
                 if icon_button(ui, Icon::New, NEW_CONVERSATION, Look::Plain, some).clicked() {
@@ -176,16 +192,16 @@ impl AntiphonApp {
             self.needed_models = needs_models;
             // What is missing comes first; else what is asked most often.
             if !needs_models {
-                card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view));
+                card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view, commands));
             }
             card(ui, "Models", false, unfold_models, |ui| panels::models::show(ui, view, commands));
             if needs_models {
-                card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view));
+                card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view, commands));
             }
             let unfold_voices = self.voices.follow(&view.voices);
             card(ui, "Voices", false, unfold_voices, |ui| self.voices.show(ui, &view.voices, settings, commands));
             card(ui, "Sound", false, None, |ui| panels::devices::show(ui, view, settings, commands));
-            card(ui, "Settings", false, None, |ui| panels::settings::show(ui, settings, commands));
+            card(ui, "Settings", false, None, |ui| panels::settings::show(ui, view, settings, commands));
         });
     }
 
@@ -253,6 +269,13 @@ impl eframe::App for AntiphonApp {
             .show_separator_line(false)
             .exact_size((width * 0.48).min(336.0))
             .show_collapsible(ui, &mut side_open, |ui| self.side(ui, &mut commands));
+        let mut history_open = self.history_open;
+        Panel::left("history")
+            .frame(bar.inner_margin(Margin { left: 14, right: 0, top: 0, bottom: 8 }))
+            .resizable(false)
+            .show_separator_line(false)
+            .exact_size((width * 0.4).min(HISTORY_WIDTH))
+            .show_collapsible(ui, &mut history_open, |ui| self.history.show(ui, &self.view, &mut commands));
         Panel::bottom("bar").frame(bar.inner_margin(margin(4, 8))).show_separator_line(false).show(ui, |ui| {
             self.bar.show(ui, &self.view, &mut self.settings, now, &mut commands);
         });

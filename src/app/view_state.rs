@@ -3,9 +3,13 @@
 //! [`ViewState::apply`] is the only way in. Everything here is bounded, so that a window may stay open for weeks.
 
 use super::view_voices::VoicesView;
-use crate::metrics::{Bar, Histogram, Stage, TurnReport, question};
-use crate::session::event::{DeviceList, Event, ModelState, ModelStatus, PullProgress, PullState, Severity, TurnState};
+use crate::metrics::{Bar, Histogram, Stage, StageMark, TurnReport, question};
+use crate::session::event::{
+    ConversationEntry, DeviceList, Event, KeptTurnView, ModelState, ModelStatus, PullProgress, PullState, Replay,
+    Severity, TurnState,
+};
 use crate::time::Micros;
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,6 +17,8 @@ use std::time::Duration;
 const TURNS_SHOWN: usize = 200;
 /// Pieces of work that a stage's figures are made of.
 const STAGE_WINDOW: usize = 512;
+/// Pieces of work kept of a turn, for a trace.
+const MARKS_KEPT: usize = 20_000;
 /// Turns that the totals are made of.
 const TURN_WINDOW: usize = 200;
 /// Banners at a time.
@@ -35,6 +41,29 @@ pub struct TurnView {
     pub ended: bool,
     pub cut_off: bool,
     pub ttfa_ms: Option<f64>,
+    /// When it began, once it is kept on the disk.
+    pub at: Option<Timestamp>,
+    /// Whether its sound can be replayed.
+    pub user_sound: bool,
+    pub answer_sound: bool,
+}
+
+impl From<KeptTurnView> for TurnView {
+    fn from(kept: KeptTurnView) -> Self {
+        TurnView {
+            turn: kept.turn,
+            spoken: kept.answer.floor_char_boundary(kept.spoken_bytes),
+            heard: kept.heard,
+            heard_final: true,
+            answer: kept.answer,
+            ended: true,
+            cut_off: kept.cut_off,
+            ttfa_ms: kept.ttfa_ms,
+            at: Some(kept.at),
+            user_sound: kept.user_sound,
+            answer_sound: kept.answer_sound,
+        }
+    }
 }
 
 impl TurnView {
@@ -65,6 +94,12 @@ pub struct Meters {
     /// The last turn that ended, and its waterfall.
     pub last: Option<TurnReport>,
     pub bars: Vec<Bar>,
+    /// What each stage did in that turn, for a trace.
+    pub marks: Vec<StageMark>,
+    /// The same of the turn under way.
+    coming: Vec<StageMark>,
+    /// Bytes of this process in memory; 0 while not known.
+    pub memory: u64,
     pub xruns: u64,
     pub starvation: u64,
     pub lost_capture: u64,
@@ -80,12 +115,26 @@ impl Default for Meters {
             rtf: Histogram::new(TURN_WINDOW),
             last: None,
             bars: Vec::new(),
+            marks: Vec::new(),
+            coming: Vec::new(),
+            memory: 0,
             xruns: 0,
             starvation: 0,
             lost_capture: 0,
             queued_ms: 0.0,
         }
     }
+}
+
+/// The kept conversations.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HistoryView {
+    /// What the list was searched for.
+    pub query: String,
+    /// Newest first.
+    pub list: Vec<ConversationEntry>,
+    /// The one that is going on.
+    pub open: Option<String>,
 }
 
 /// The engine being loaded.
@@ -122,6 +171,8 @@ pub struct ViewState {
     pub output: DeviceList,
     /// Newest last.
     pub problems: Vec<Problem>,
+    pub history: HistoryView,
+    pub replaying: Option<Replay>,
     /// The session's threads are gone: nothing will answer any more.
     pub session_gone: bool,
 }
@@ -143,6 +194,8 @@ impl Default for ViewState {
             input: DeviceList::default(),
             output: DeviceList::default(),
             problems: Vec::new(),
+            history: HistoryView::default(),
+            replaying: None,
             session_gone: false,
         }
     }
@@ -181,6 +234,9 @@ impl ViewState {
             Event::Mark(mark) => {
                 let stage = self.meters.stages.entry(mark.stage);
                 stage.or_insert_with(|| Histogram::new(STAGE_WINDOW)).add(mark.ms());
+                if self.meters.coming.len() < MARKS_KEPT {
+                    self.meters.coming.push(mark);
+                }
             }
             Event::EngineLoading { what, fraction } => {
                 self.loading = Some(LoadingView { what, fraction: fraction.map(|f| f.clamp(0.0, 1.0)) });
@@ -203,6 +259,19 @@ impl ViewState {
             }
             Event::Problem { what, remedy, severity } => self.tell(what, remedy, severity, now),
             Event::ConversationCleared => self.turns.clear(),
+            Event::Conversations { query, list, open } => self.history = HistoryView { query, list, open },
+            Event::ConversationOpened(turns) => {
+                let skipped = turns.len().saturating_sub(TURNS_SHOWN);
+                self.turns = turns.into_iter().skip(skipped).map(TurnView::from).collect();
+            }
+            Event::TurnKept { turn, at, user_sound, answer_sound } => {
+                // A turn that was cleared away meanwhile does not come back.
+                if let Some(view) = self.turns.iter_mut().rfind(|view| view.turn == turn) {
+                    (view.at, view.user_sound, view.answer_sound) = (Some(at), user_sound, answer_sound);
+                }
+            }
+            Event::Memory { bytes } => self.meters.memory = bytes,
+            Event::Replaying(replay) => self.replaying = replay,
         }
     }
 
@@ -238,9 +307,9 @@ impl ViewState {
         (self.mic_db, self.speaker_db) = (SILENCE_DB, SILENCE_DB);
     }
 
-    /// Whether an answer is being thought of or sounds, and can be stopped.
+    /// Whether an answer is being thought of or sounds, or something is replayed, and can be stopped.
     pub fn can_interrupt(&self) -> bool {
-        matches!(self.state, TurnState::Thinking | TurnState::Speaking | TurnState::Ducked)
+        matches!(self.state, TurnState::Thinking | TurnState::Speaking | TurnState::Ducked) || self.replaying.is_some()
     }
 
     /// Whether there is somebody to talk to.
@@ -319,6 +388,7 @@ impl ViewState {
         }
         meters.last = Some(report);
         meters.bars = bars;
+        meters.marks = std::mem::take(&mut meters.coming);
     }
 }
 

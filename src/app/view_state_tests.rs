@@ -167,6 +167,47 @@ fn the_time_left_is_known_once_the_speed_is() {
 }
 
 #[test]
+fn a_kept_conversation_comes_back_with_its_turns() {
+    let at = Timestamp::from_second(1_800_000_000).unwrap();
+    let kept = |turn, cut_off| KeptTurnView {
+        turn,
+        at,
+        heard: "What is it?".into(),
+        answer: "“é” is a letter.".into(),
+        spoken_bytes: 4,
+        cut_off,
+        ttfa_ms: None,
+        user_sound: false,
+        answer_sound: true,
+    };
+    let entry = ConversationEntry { id: "c".into(), began: at, title: "What is it?".into(), turns: 2 };
+    let list = Event::Conversations { query: "it".into(), list: vec![entry], open: Some("c".into()) };
+    let opened = Event::ConversationOpened(vec![kept(3, false), kept(4, true)]);
+    let mut events = vec![heard(1, "before", true), list, opened];
+    let view = after(events.clone());
+    assert_eq!(view.turns.iter().map(|turn| turn.turn).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(view.turns[1].answer_parts().0, "“", "never inside a character");
+    assert!(view.turns[0].ended && view.turns[0].answer_sound && !view.turns[0].user_sound);
+    assert_eq!((view.history.query.as_str(), view.history.open.as_deref()), ("it", Some("c")));
+
+    // The next turn follows; it can be replayed once it is kept, and not by mistake after it was cleared away.
+    let told = Event::TurnKept { turn: 5, at, user_sound: true, answer_sound: true };
+    events.extend([heard(5, "and", true), ended(5, "So.", 3, false), told.clone()]);
+    let view = after(events.clone());
+    assert!(view.turns[2].user_sound && view.turns[2].at == Some(at));
+    events.extend([Event::ConversationCleared, told]);
+    assert!(after(events).turns.is_empty());
+}
+
+#[test]
+fn a_replay_can_be_interrupted() {
+    let replay = Some(Replay { turn: 1, side: crate::conversation::Side::User });
+    let view = after([Event::State(TurnState::Listening), Event::Replaying(replay)]);
+    assert!(view.can_interrupt() && view.replaying == replay);
+    assert!(!after([Event::Replaying(replay), Event::Replaying(None)]).can_interrupt());
+}
+
+#[test]
 fn a_question_that_is_not_written_down_is_shown_by_its_length() {
     let view = after([Event::HeardSound { turn: 1, seconds: 2.13 }, answer(1, "Yes.")]);
     assert_eq!((view.turns[0].heard.as_str(), view.turns[0].heard_final), ("(spoken, 2.1 s)", true));

@@ -21,6 +21,12 @@ pub enum Icon {
     Panel,
     New,
     Close,
+    History,
+    Play,
+    Stop,
+    Copy,
+    Again,
+    Delete,
 }
 
 impl Icon {
@@ -66,6 +72,40 @@ impl Icon {
             Icon::New => {
                 painter.line_segment([at(-0.34, 0.0), at(0.34, 0.0)], stroke);
                 painter.line_segment([at(0.0, -0.34), at(0.0, 0.34)], stroke);
+            }
+            Icon::History => {
+                let frame = Rect::from_center_size(centre, vec2(0.84, 0.68) * size);
+                painter.rect_stroke(frame, CornerRadius::same(3), stroke, StrokeKind::Middle);
+                painter.line_segment([at(-0.14, -0.34), at(-0.14, 0.34)], stroke);
+                for y in [-0.16, 0.0] {
+                    painter.line_segment([at(-0.34, y), at(-0.24, y)], stroke);
+                }
+            }
+            Icon::Play => {
+                let triangle = vec![at(-0.24, -0.34), at(0.36, 0.0), at(-0.24, 0.34)];
+                painter.add(Shape::convex_polygon(triangle, colour, Stroke::NONE));
+            }
+            Icon::Stop => {
+                let square = Rect::from_center_size(centre, vec2(0.56, 0.56) * size);
+                painter.rect_filled(square, CornerRadius::same(2), colour);
+            }
+            Icon::Copy => {
+                let front = Rect::from_center_size(at(0.10, 0.10), vec2(0.50, 0.58) * size);
+                painter.rect_stroke(front, CornerRadius::same(2), stroke, StrokeKind::Middle);
+                let back = vec![at(-0.30, 0.20), at(-0.36, 0.20), at(-0.36, -0.38), at(0.12, -0.38), at(0.12, -0.30)];
+                painter.add(line(back));
+            }
+            Icon::Again => {
+                painter.add(line(arc(centre, 0.34 * size, -0.9, PI + 1.3)));
+                let tip = centre + Vec2::angled(-0.9) * 0.34 * size;
+                let head =
+                    vec![tip + vec2(0.04, -0.24) * size, tip + vec2(0.06, 0.06) * size, tip + vec2(-0.24, 0.02) * size];
+                painter.add(Shape::convex_polygon(head, colour, Stroke::NONE));
+            }
+            Icon::Delete => {
+                painter.line_segment([at(-0.34, -0.26), at(0.34, -0.26)], stroke);
+                painter.line_segment([at(-0.12, -0.38), at(0.12, -0.38)], stroke);
+                painter.add(line(vec![at(-0.26, -0.26), at(-0.20, 0.40), at(0.20, 0.40), at(0.26, -0.26)]));
             }
             Icon::Close => {
                 painter.line_segment([at(-0.26, -0.26), at(0.26, 0.26)], stroke);
@@ -118,6 +158,22 @@ pub fn icon_button(ui: &mut Ui, icon: Icon, label: &str, look: Look, enabled: bo
         icon.paint(ui, rect.center(), 18.0, colour);
     }
     response.on_hover_text(label)
+}
+
+/// A small button in `rect`, drawn only while `shown` or while the keyboard is on it; screen readers always find it.
+pub fn quiet_button(ui: &Ui, rect: Rect, icon: Icon, label: &str, shown: bool) -> Response {
+    let response = ui.interact(rect, ui.scope_id().with(label), Sense::click());
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, true, label));
+    if ui.is_rect_visible(rect) && (shown || response.has_focus() || response.hovered()) {
+        let palette = Palette::of(ui);
+        let over = response.hovered() || response.has_focus();
+        if over {
+            ui.painter().rect_filled(rect, CornerRadius::same(7), palette.well);
+        }
+        focus_ring(ui, &response, rect, 7);
+        icon.paint(ui, rect.center(), 13.0, if over { palette.text } else { palette.muted });
+    }
+    response
 }
 
 /// Shows which control the keyboard acts on.

@@ -7,7 +7,7 @@ use crate::engine::device::{Compute, DeviceChoice};
 use crate::engine::omni::{OmniEngine, OmniOptions, Precision};
 use crate::engine::scripted::{Script, ScriptedEngine};
 use crate::engine::{Engine, EngineError};
-use crate::session::{EndOfTurnJudge, EndOfTurnModel, EngineLoader};
+use crate::session::{EndOfTurnJudge, EndOfTurnModel, EngineFactory, EngineLoader, EngineSelection};
 use crate::turn::smart_turn::SmartTurn;
 use crate::weights::{Catalog, Role, Size, Store, WeightsError, fit};
 use clap::Args;
@@ -44,9 +44,9 @@ pub struct EngineArgs {
     /// Who the assistant is, in words
     #[arg(long, global = true, value_name = "TEXT")]
     pub persona: Option<String>,
-    /// Seed of all sampling: the same seed and question give the same answer
-    #[arg(long, global = true, default_value_t = 0)]
-    pub seed: u64,
+    /// Seed of all sampling: the same seed and question give the same answer [default: as in the settings, else 0]
+    #[arg(long, global = true)]
+    pub seed: Option<u64>,
     #[command(flatten)]
     pub omni: OmniArgs,
 }
@@ -128,6 +128,18 @@ impl EngineChoice {
                 EngineKind::Scripted => Box::new(ScriptedEngine::new(choice.read_script().map_err(model)?)),
             })
         })
+    }
+
+    /// Makes loaders of other engines, which keep what was said on the command line beside the selection.
+    pub fn factory(&self) -> EngineFactory {
+        let choice = self.clone();
+        Box::new(move |selection| choice.with(selection).loader())
+    }
+
+    /// This choice with another engine. A name that is none keeps the engine.
+    fn with(&self, selection: &EngineSelection) -> EngineChoice {
+        let kind = <EngineKind as clap::ValueEnum>::from_str(&selection.engine, true).unwrap_or(self.kind);
+        EngineChoice { kind, llm: selection.llm.clone(), ..self.clone() }
     }
 
     /// Loads the judge of pauses, on a thread of its own; without it, only silence ends a turn.

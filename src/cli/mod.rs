@@ -251,7 +251,7 @@ fn open(cli: Cli) -> Outcome {
         system_prompt: cli.engine.persona.clone().unwrap_or_else(|| settings.system_prompt.clone()),
         reference_voice,
         voice_state: voice_state.flatten(),
-        seed: cli.engine.seed,
+        seed: cli.engine.seed.unwrap_or(settings.seed),
     };
     match cli.command {
         None => window::run(&choice, setup, settings, settings_path, message),

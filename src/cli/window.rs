@@ -4,10 +4,11 @@ use super::engines::EngineChoice;
 use super::{Failure, Outcome, interrupted, interrupts_are_success};
 use crate::app;
 use crate::audio::{CardChoice, DeviceId};
+use crate::conversation::archive::Archive;
 use crate::engine::SessionSetup;
 use crate::session::command::Command;
-use crate::session::{self, CardSource, Parts};
-use crate::settings::Settings;
+use crate::session::{self, CardSource, Extras, Parts};
+use crate::settings::{self, Settings};
 use std::path::PathBuf;
 
 /// How the window listens.
@@ -64,7 +65,12 @@ pub fn run(
         greeting: message,
     };
     interrupts_are_success();
-    let (session, events) = session::start(parts).map_err(Failure::working)?;
+    let extras = Extras {
+        engines: Some(choice.factory()),
+        archive: settings::conversations_folder().map(Archive::new),
+        keep: settings.keep,
+    };
+    let (session, events) = session::start_with(parts, extras).map_err(Failure::working)?;
     let commands = session.commands();
     commands.send(Command::SetHalfDuplex(settings.half_duplex));
     commands.send(Command::SetHeadphones(settings.headphones));

@@ -7,6 +7,7 @@
 //! The order of calls on a session, per turn:
 //!
 //! ```text
+//! recall?                     once, before the first turn: what was said before this session
 //! (hear* pause?)* | read      the user's words, as they come; `pause` when the user falls silent, perhaps for good
 //! respond                     the turn is over: answer, until done or cancelled
 //! truncate(heard) | retract | nothing
@@ -135,6 +136,17 @@ pub struct SessionSetup {
     pub seed: u64,
 }
 
+/// An exchange of a conversation that was held earlier, or with another engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastTurn {
+    /// What the user said.
+    pub user: String,
+    /// What the user heard of the answer.
+    pub answer: String,
+    /// Whether the answer was broken off.
+    pub cut_off: bool,
+}
+
 /// A loaded model, ready to talk.
 pub trait Engine: Send {
     fn info(&self) -> EngineInfo;
@@ -153,6 +165,9 @@ pub trait Engine: Send {
 
 /// One conversation with an engine. See the module's head for the order of calls.
 pub trait EngineSession: Send {
+    /// The conversation goes on from these turns, oldest first. Called before anything is heard or read.
+    fn recall(&mut self, past: &[PastTurn]) -> Result<(), EngineError>;
+
     /// More of the user's speech: 16 kHz mono. The engine may work on it at once.
     fn hear(&mut self, pcm: &[f32], sink: &Arc<dyn ResponseSink>) -> Result<(), EngineError>;
 

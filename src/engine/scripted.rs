@@ -6,7 +6,8 @@
 //! with the same script and the same calls, the same things are given to the sink.
 
 use super::{
-    CancelToken, Engine, EngineError, EngineInfo, EngineSession, PcmChunk, ReplyEnd, ResponseSink, SessionSetup,
+    CancelToken, Engine, EngineError, EngineInfo, EngineSession, PastTurn, PcmChunk, ReplyEnd, ResponseSink,
+    SessionSetup,
 };
 use crate::metrics::{Stage, StageMark};
 use crate::time::Micros;
@@ -123,6 +124,7 @@ pub enum Fault {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Recorded {
     Opened(SessionSetup),
+    Recalled(Vec<PastTurn>),
     /// Samples heard in one call.
     Heard(usize),
     Paused,
@@ -287,6 +289,11 @@ impl ScriptedSession {
 }
 
 impl EngineSession for ScriptedSession {
+    fn recall(&mut self, past: &[PastTurn]) -> Result<(), EngineError> {
+        self.record.add(Recorded::Recalled(past.to_vec()));
+        Ok(())
+    }
+
     fn hear(&mut self, pcm: &[f32], _sink: &Arc<dyn ResponseSink>) -> Result<(), EngineError> {
         self.heard += pcm.len();
         self.record.add(Recorded::Heard(pcm.len()));

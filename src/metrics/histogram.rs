@@ -41,6 +41,11 @@ impl Histogram {
         self.values.back().copied()
     }
 
+    /// The newest values, at most `count` of them, oldest first.
+    pub fn newest(&self, count: usize) -> impl Iterator<Item = f64> {
+        self.values.iter().skip(self.values.len().saturating_sub(count)).copied()
+    }
+
     pub fn p50(&self) -> Option<f64> {
         self.percentile(50.0)
     }
@@ -98,5 +103,9 @@ mod tests {
         histogram.add(1.0);
         histogram.add(2.0);
         assert_eq!((histogram.len(), histogram.last(), histogram.p50()), (1, Some(2.0), Some(2.0)));
+        let mut histogram = Histogram::new(3);
+        [1.0, 2.0, 3.0, 4.0].into_iter().for_each(|value| histogram.add(value));
+        assert_eq!(histogram.newest(2).collect::<Vec<_>>(), [3.0, 4.0]);
+        assert_eq!(histogram.newest(9).collect::<Vec<_>>(), [2.0, 3.0, 4.0]);
     }
 }

@@ -260,7 +260,7 @@ impl CardKeeper {
         match self.line(direction).opened(opened, Micros::now()) {
             Opened::Use(card) => {
                 let before = self.line(direction).open_name().map(str::to_owned);
-                self.take(direction, card, wires);
+                self.take(direction, *card, wires);
                 if let Some(list) = self.connected.clone() {
                     self.line(direction).settle(&list, Micros::now());
                 }

@@ -3,7 +3,10 @@
 //! No command is answered directly: its effect shows in the [events](super::event). A command that makes no sense in
 //! the present state (a second [`Command::Talk`], an [`Command::Interrupt`] in silence) is ignored by the session.
 
+use super::EngineSelection;
 use super::voices::VoiceCommand;
+use crate::conversation::Side;
+use crate::conversation::export::Form;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::mpsc::Sender;
@@ -22,6 +25,20 @@ pub enum Eagerness {
 
 impl Eagerness {
     pub const ALL: [Eagerness; 3] = [Eagerness::Patient, Eagerness::Balanced, Eagerness::Eager];
+}
+
+/// How much of a conversation stays on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    Nothing,
+    Words,
+    #[default]
+    WordsAndSound,
+}
+
+impl Keep {
+    pub const ALL: [Keep; 3] = [Keep::Nothing, Keep::Words, Keep::WordsAndSound];
 }
 
 /// What the user wants.
@@ -43,7 +60,7 @@ pub enum Command {
     SendText(String),
     /// Stop answering. What was heard of the answer stays in the history.
     Interrupt,
-    /// Forget everything said so far.
+    /// Begin anew, with nothing said. What was kept stays kept.
     NewConversation,
     /// Listen to the device with this id; `None`: the system's default.
     SelectInput(Option<String>),
@@ -74,6 +91,40 @@ pub enum Command {
     Voice(VoiceCommand),
     /// Load the engine, or load it again (another model was chosen, a file was repaired).
     ReloadEngine,
+    /// Have another engine answer from now on; what was said so far goes with it. An answer under way is broken off.
+    UseEngine(EngineSelection),
+    /// Who the assistant is, and the seed of its choices; from the next answer on.
+    SetPersona {
+        system_prompt: String,
+        seed: u64,
+    },
+    SetKeep(Keep),
+    /// Go on with the conversation of this id.
+    OpenConversation(String),
+    /// List the conversations in which all these words occur; none: all conversations.
+    ListConversations(String),
+    /// Delete a kept conversation; `open`: it is the one that is going on, which ends.
+    DeleteConversation {
+        id: String,
+        open: bool,
+    },
+    DeleteAllConversations,
+    /// Ask where, and write a conversation (`None`: the one that is going on) to a file.
+    Export {
+        id: Option<String>,
+        form: Form,
+    },
+    /// Ask where, and write a text to a file; `name`: how it is called as a rule.
+    SaveText {
+        name: String,
+        text: String,
+    },
+    /// Play a side of a turn of this conversation again.
+    Replay {
+        turn: u64,
+        side: Side,
+    },
+    StopReplay,
     /// The user has read the fault and asks to try again.
     RetryAfterFault,
     /// The door is closing: stop all threads.

@@ -5,7 +5,9 @@
 
 use super::inbox::{EngineEvent, Inbox};
 use super::sink::SessionSink;
-use crate::engine::{CancelToken, Engine, EngineError, EngineInfo, EngineSession, ResponseSink, SessionSetup};
+use crate::engine::{
+    CancelToken, Engine, EngineError, EngineInfo, EngineSession, PastTurn, ResponseSink, SessionSetup,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -34,17 +36,26 @@ pub enum Job {
     Retract,
     /// Forget the words heard since the last answer.
     Discard,
-    /// Begin a new conversation.
-    Open(SessionSetup),
-    /// Load another engine, or (`None`) the same again.
-    Load(Option<EngineLoader>, SessionSetup),
+    /// Begin a conversation, which goes on from these turns.
+    Open(SessionSetup, Vec<PastTurn>),
+    Load(Load),
+}
+
+/// Load an engine and open a conversation that goes on from `past`.
+pub struct Load {
+    /// Counts the loads: what is told of one carries its number.
+    pub number: u64,
+    /// Another engine, or (`None`) the same again.
+    pub loader: Option<EngineLoader>,
+    pub setup: SessionSetup,
+    pub past: Vec<PastTurn>,
 }
 
 /// Runs until the job channel closes.
 pub fn run(jobs: &Receiver<Job>, inbox: &SyncSender<Inbox>, hearing_sink: SessionSink) {
     give_way_to_sound();
     let hearing: Arc<dyn ResponseSink> = Arc::new(hearing_sink);
-    let mut worker = Worker { loader: None, engine: None, session: None, inbox, hearing };
+    let mut worker = Worker { loader: None, engine: None, session: None, load: 0, inbox, hearing };
     while let Ok(job) = jobs.recv() {
         let outcome = catch_unwind(AssertUnwindSafe(|| worker.work(job)));
         let failure = match outcome {
@@ -53,7 +64,7 @@ pub fn run(jobs: &Receiver<Job>, inbox: &SyncSender<Inbox>, hearing_sink: Sessio
             Err(panic) => format!("the engine stopped unexpectedly ({})", panic_text(&*panic)),
         };
         worker.session = None;
-        if inbox.send(Inbox::Engine(EngineEvent::Failed(failure))).is_err() {
+        if inbox.send(Inbox::Engine(EngineEvent::Failed { load: worker.load, why: failure })).is_err() {
             return;
         }
     }
@@ -73,6 +84,8 @@ struct Worker<'a> {
     loader: Option<EngineLoader>,
     engine: Option<Box<dyn Engine>>,
     session: Option<Box<dyn EngineSession>>,
+    /// The number of the newest load.
+    load: u64,
     inbox: &'a SyncSender<Inbox>,
     hearing: Arc<dyn ResponseSink>,
 }
@@ -85,14 +98,14 @@ impl Worker<'_> {
 
     fn work(&mut self, job: Job) -> Result<(), EngineError> {
         match job {
-            Job::Load(loader, setup) => {
+            Job::Load(Load { number, loader, setup, past }) => {
+                self.load = number;
                 self.loader = loader.or(self.loader.take());
-                return self.load(&setup);
+                return self.load(&setup, &past);
             }
-            Job::Open(setup) => {
-                if let Some(engine) = &mut self.engine {
-                    self.session = None;
-                    self.session = Some(engine.open(&fitting(setup, &engine.info()))?);
+            Job::Open(setup, past) => {
+                if self.session.take().is_some() {
+                    self.open(&setup, &past)?;
                 }
                 return Ok(());
             }
@@ -114,11 +127,21 @@ impl Worker<'_> {
             Job::Truncate(heard) => session.truncate(heard),
             Job::Retract => session.retract(),
             Job::Discard => session.discard(),
-            Job::Load(..) | Job::Open(_) => Ok(()),
+            Job::Load(_) | Job::Open(..) => Ok(()),
         }
     }
 
-    fn load(&mut self, setup: &SessionSetup) -> Result<(), EngineError> {
+    fn open(&mut self, setup: &SessionSetup, past: &[PastTurn]) -> Result<(), EngineError> {
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        let mut session = engine.open(&fitting(setup.clone(), &engine.info()))?;
+        if !past.is_empty() {
+            session.recall(past)?;
+        }
+        self.session = Some(session);
+        Ok(())
+    }
+
+    fn load(&mut self, setup: &SessionSetup, past: &[PastTurn]) -> Result<(), EngineError> {
         self.session = None;
         self.engine = None;
         let Some(loader) = &mut self.loader else { return Ok(()) };
@@ -126,11 +149,11 @@ impl Worker<'_> {
         let mut progress = |what: &str, fraction: f32| {
             let _ = inbox.send(Inbox::Engine(EngineEvent::Loading { what: what.to_owned(), fraction }));
         };
-        let mut engine = loader(&mut progress)?;
+        let engine = loader(&mut progress)?;
         let info: EngineInfo = engine.info();
-        self.session = Some(engine.open(&fitting(setup.clone(), &info))?);
         self.engine = Some(engine);
-        self.tell(EngineEvent::Ready(info));
+        self.open(setup, past)?;
+        self.tell(EngineEvent::Ready { load: self.load, info });
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use super::event::{Event, EventSink, ModelState, ModelStatus, Severity};
 use super::inbox::Inbox;
 use super::pulls::Pulls;
 use super::voices::VoiceCommand;
+use crate::conversation::export::Form;
 use crate::time::Micros;
 use crate::weights::{Catalog, FileState, PullOptions, Store};
 use std::path::PathBuf;
@@ -15,6 +16,9 @@ use std::time::Duration;
 
 /// A dialog that is gone sooner than this was never there (26 ms where neither portal nor zenity exists).
 const NO_DIALOG: Duration = Duration::from_millis(150);
+/// How often the memory of the process is looked at, and how much it must change to be told, in bytes.
+const MEMORY_EVERY: Duration = Duration::from_secs(2);
+const MEMORY_STEP: u64 = 8_000_000;
 
 /// What runs in the background for one session.
 pub struct Errands {
@@ -43,6 +47,7 @@ impl Errands {
             .thread_name("background")
             .enable_all()
             .build()?;
+        runtime.spawn(watch_memory(events.clone()));
         let catalog = Catalog::built_in().ok();
         let pulls = catalog.map(|c| Pulls::new(store.clone(), c, PullOptions::default(), events.clone()));
         Ok(Errands { runtime, store, voices, events, inbox, pulls })
@@ -81,6 +86,23 @@ impl Errands {
         });
     }
 
+    /// Asks where a conversation (`None`: the open one) is to be written. Where there is no dialog to ask with, it goes to
+    /// the folder for exports.
+    pub fn ask_where_to_save(&self, id: Option<String>, form: Form) {
+        let inbox = self.inbox.clone();
+        let name = format!("antiphon-{}.{}", id.as_deref().unwrap_or("conversation"), form.extension());
+        let dialog = rfd::AsyncFileDialog::new().set_title("Export the conversation").set_file_name(name);
+        self.runtime.spawn(async move {
+            let asked = Micros::now();
+            let chosen = dialog.save_file().await.map(|file| file.path().to_owned());
+            // Nobody closes a dialog this fast: there was none to close.
+            if chosen.is_some() || Micros::now().since(asked) < NO_DIALOG {
+                // The session is gone only when the program ends.
+                let _ = inbox.send(Inbox::Export { id, form, to: chosen });
+            }
+        });
+    }
+
     /// Something about voices, for the voices thread.
     pub fn voice(&self, command: VoiceCommand) {
         if command != VoiceCommand::Ask {
@@ -103,6 +125,24 @@ impl Errands {
                 }
                 None => {}
             }
+        });
+    }
+
+    /// Asks where a text is to be written, and writes it; where there is no dialog to ask with, into the downloads.
+    pub fn save_text(&self, name: String, text: String) {
+        let events = self.events.clone();
+        let dialog = rfd::AsyncFileDialog::new().set_title("Save").set_file_name(&name);
+        self.runtime.spawn(async move {
+            let asked = Micros::now();
+            let chosen = dialog.save_file().await.map(|file| file.path().to_owned());
+            let no_dialog = Micros::now().since(asked) < NO_DIALOG;
+            let Some(path) = chosen.or_else(|| no_dialog.then(|| downloads().join(name))) else { return };
+            let written = tokio::fs::write(&path, text).await;
+            let (what, severity) = match &written {
+                Ok(()) => ("The file was written".to_owned(), Severity::Note),
+                Err(error) => (format!("The file could not be written: {error}"), Severity::Warning),
+            };
+            events.send(Event::Problem { what, remedy: path.display().to_string(), severity });
         });
     }
 
@@ -153,6 +193,32 @@ impl Errands {
                 let _ = inbox.send(Inbox::Command(Command::ReloadEngine));
             }
         });
+    }
+}
+
+/// The user's folder for downloads, or else the home folder, or else the folder for temporary files.
+fn downloads() -> PathBuf {
+    let users = directories::UserDirs::new();
+    let folder = users.as_ref().map(|dirs| dirs.download_dir().unwrap_or(dirs.home_dir()).to_owned());
+    folder.filter(|folder| folder.is_dir()).unwrap_or_else(std::env::temp_dir)
+}
+
+/// Tells how much memory this process has, every few seconds while it changes.
+async fn watch_memory(events: EventSink) {
+    let Ok(pid) = sysinfo::get_current_pid() else { return };
+    let mut system = sysinfo::System::new();
+    let mut told = 0u64;
+    loop {
+        let kind = sysinfo::ProcessRefreshKind::nothing().with_memory();
+        system.refresh_processes_specifics(sysinfo::ProcessesToUpdate::Some(&[pid]), true, kind);
+        let bytes = system.process(pid).map_or(0, sysinfo::Process::memory);
+        if bytes.abs_diff(told) > (told / 50).max(MEMORY_STEP) {
+            told = bytes;
+            if !events.send(Event::Memory { bytes }) {
+                return;
+            }
+        }
+        tokio::time::sleep(MEMORY_EVERY).await;
     }
 }
 

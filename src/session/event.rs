@@ -5,7 +5,9 @@
 //! ask.
 
 use super::voices::VoiceEvent;
+use crate::conversation::{KeptTurn, Side};
 use crate::metrics::{Bar, StageMark, TurnReport};
+use jiff::Timestamp;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
@@ -129,6 +131,54 @@ pub enum Severity {
     Error,
 }
 
+/// A kept conversation in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConversationEntry {
+    pub id: String,
+    pub began: Timestamp,
+    /// The first words that were said in it; may be empty.
+    pub title: String,
+    pub turns: usize,
+}
+
+/// A turn of a conversation that was kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptTurnView {
+    pub turn: u64,
+    pub at: Timestamp,
+    pub heard: String,
+    pub answer: String,
+    pub spoken_bytes: usize,
+    pub cut_off: bool,
+    pub ttfa_ms: Option<f64>,
+    /// Whether its sound can be replayed.
+    pub user_sound: bool,
+    pub answer_sound: bool,
+}
+
+impl From<&KeptTurn> for KeptTurnView {
+    fn from(turn: &KeptTurn) -> Self {
+        KeptTurnView {
+            turn: turn.turn,
+            at: turn.at,
+            heard: turn.heard.clone(),
+            answer: turn.answer.clone(),
+            spoken_bytes: turn.spoken_bytes,
+            cut_off: turn.cut_off,
+            ttfa_ms: turn.ttfa_ms,
+            user_sound: turn.user_sound.is_some(),
+            answer_sound: turn.answer_sound.is_some(),
+        }
+    }
+}
+
+/// What is being replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    pub turn: u64,
+    pub side: Side,
+}
+
 /// A fact from the session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -206,6 +256,27 @@ pub enum Event {
         remedy: String,
         severity: Severity,
     },
+    /// The kept conversations that `query` finds, newest first, and which of them is going on. Replaces the list before.
+    Conversations {
+        query: String,
+        list: Vec<ConversationEntry>,
+        open: Option<String>,
+    },
+    /// A kept conversation goes on: these are its turns. Replaces everything said before.
+    ConversationOpened(Vec<KeptTurnView>),
+    /// A turn was written to the disk.
+    TurnKept {
+        turn: u64,
+        at: Timestamp,
+        user_sound: bool,
+        answer_sound: bool,
+    },
+    /// What this process has in memory, in bytes; told when it has changed by more than a little.
+    Memory {
+        bytes: u64,
+    },
+    /// What is being replayed; `None`: no more.
+    Replaying(Option<Replay>),
     /// Everything said so far is forgotten; turns count from 1 again.
     ConversationCleared,
 }
@@ -234,6 +305,7 @@ impl Event {
             Event::Levels { .. }
             | Event::Mark(_)
             | Event::Counters { .. }
+            | Event::Memory { .. }
             | Event::Pull(_)
             | Event::EngineLoading { .. } => Urgency::Soon,
             _ => Urgency::Now,

@@ -2,7 +2,9 @@
 
 use super::command::Command;
 use super::voices::VoiceJob;
-use crate::audio::{AudioError, Card, DeviceList, Direction};
+use crate::audio::{AudioError, Card, Clip, DeviceList, Direction};
+use crate::conversation::export::Form;
+use crate::conversation::{KeptTurn, Side};
 use crate::engine::{EngineInfo, ReplyEnd};
 use crate::metrics::StageMark;
 use crate::time::Micros;
@@ -16,6 +18,13 @@ pub enum Inbox {
     Mouth(MouthEvent),
     /// The folder with models that the user chose.
     Folder(PathBuf),
+    /// Where the user wants a conversation (`None`: the open one) written; `None`: there was no dialog to ask with.
+    Export {
+        id: Option<String>,
+        form: Form,
+        to: Option<PathBuf>,
+    },
+    Kept(KeptEvent),
     /// What the voices thread has for the conversation.
     Voice(VoiceJob),
     /// A device that was looked for in the background was opened, or was not.
@@ -45,8 +54,11 @@ pub enum EngineEvent {
         what: String,
         fraction: f32,
     },
-    /// Loaded and open.
-    Ready(EngineInfo),
+    /// Loaded and open; `load`: the number of the load.
+    Ready {
+        load: u64,
+        info: EngineInfo,
+    },
     /// What was understood so far.
     Heard {
         text: String,
@@ -61,7 +73,20 @@ pub enum EngineEvent {
         epoch: u64,
         end: ReplyEnd,
     },
-    Failed(String),
+    /// Something failed, after the load of this number began.
+    Failed {
+        load: u64,
+        why: String,
+    },
+}
+
+/// What the archivist brings.
+#[derive(Debug)]
+pub enum KeptEvent {
+    /// The turns of a conversation that goes on now.
+    Opened(Vec<KeptTurn>),
+    /// The sound of a turn.
+    Sound { turn: u64, side: Side, clip: Clip },
 }
 
 /// What the mouth says.
@@ -84,7 +109,7 @@ pub enum MouthEvent {
     /// More sound of the reply was made.
     Made {
         epoch: u64,
-        samples: usize,
+        samples: Vec<f32>,
         rate: u32,
     },
     Mark(StageMark),

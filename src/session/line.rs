@@ -18,7 +18,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// What came of an attempt to open the device.
 pub enum Opened {
     /// This one is to be used from now on.
-    Use(Card),
+    Use(Box<Card>),
     /// The wish changed meanwhile: try again at once.
     Stale,
     /// It could not be opened. `news`: it fails for another reason than the last time.
@@ -144,7 +144,7 @@ impl Line {
                 self.backoff.succeeded();
                 self.trouble = None;
                 self.missed_at = None;
-                Opened::Use(card)
+                Opened::Use(Box::new(card))
             }
             Err(error) => {
                 self.retry_at = Some(now + self.backoff.failed());
@@ -234,7 +234,7 @@ mod tests {
     fn open(line: &mut Line, list: &DeviceList, name: &str) {
         assert!(line.begin(Some(list)).is_some());
         let Opened::Use(card) = line.opened(Ok(card()), Micros(0)) else { panic!("not to be used") };
-        line.keep(card, id(name), name.into());
+        line.keep(*card, id(name), name.into());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //!                                    +---- one inbox --------+
 //! ```
 
+mod archivist;
 mod card_keeper;
 pub mod command;
 mod ear;
@@ -26,20 +27,24 @@ mod preview;
 mod pulls;
 mod sink;
 mod turn_record;
+mod turn_sound;
 mod utterance;
 pub mod voices;
 
 pub use card_keeper::CardSource;
 pub use engine_thread::EngineLoader;
 pub use judge::{EndOfTurnJudge, EndOfTurnModel};
+pub use orchestrator::desk::{EngineFactory, EngineSelection};
 
+use crate::conversation::archive::Archive;
 use crate::engine::{CancelToken, SessionSetup};
 use crate::voice::VoiceLibrary;
 use crate::weights::Store;
-use command::{Command, CommandSink, Eagerness};
+use command::{Command, CommandSink, Eagerness, Keep};
 use event::{Event, EventSource, Severity};
 use history::History;
 use inbox::Inbox;
+use orchestrator::desk::Desk;
 use orchestrator::{Opening, Orchestrator, Wires};
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
@@ -74,6 +79,16 @@ pub struct Parts {
     pub greeting: Option<String>,
 }
 
+/// What a session on a desktop has beside its [`Parts`].
+#[derive(Default)]
+pub struct Extras {
+    /// Other engines to change to while it runs.
+    pub engines: Option<EngineFactory>,
+    /// Where conversations are kept; the last of them goes on.
+    pub archive: Option<Archive>,
+    pub keep: Keep,
+}
+
 /// A running session. Dropping it without [`stop`](Session::stop) lets it run until the program ends.
 pub struct Session {
     inbox: SyncSender<Inbox>,
@@ -104,6 +119,14 @@ impl Session {
 /// # Errors
 /// When the system has no threads left.
 pub fn start(parts: Parts) -> Result<(Session, EventSource), SessionError> {
+    start_with(parts, Extras::default())
+}
+
+/// Begins a session that can change its engine and keeps what is said.
+///
+/// # Errors
+/// When the system has no threads left.
+pub fn start_with(parts: Parts, extras: Extras) -> Result<(Session, EventSource), SessionError> {
     let (events, source) = event::channel();
     let (inbox_in, inbox) = mpsc::sync_channel(INBOX);
     // Unbounded, because what the user says is never dropped: a slow engine has a longer queue, and shows it.
@@ -130,10 +153,20 @@ pub fn start(parts: Parts) -> Result<(Session, EventSource), SessionError> {
     if let Some(what) = parts.greeting {
         events.send(Event::Problem { what, remedy: String::new(), severity: Severity::Note });
     }
+    let archivist = match extras.archive {
+        Some(archive) => {
+            let (jobs_in, jobs) = mpsc::channel();
+            let (to_door, to_session) = (events.clone(), inbox_in.clone());
+            thread("archivist", move || archivist::run(&jobs, archive, to_door, to_session))?;
+            Some(jobs_in)
+        }
+        None => None,
+    };
+    let desk = Desk::new(extras.engines, archivist, extras.keep);
     let voices = voices::start(VoiceLibrary::new(parts.store.home()), events.clone(), inbox_in.clone())?;
     let errands = errands::Errands::new(parts.store, voices, events, inbox_in.clone())?;
-    let opening =
-        Opening { setup: parts.setup, loader: parts.engine, hands_free: parts.hands_free, volume: parts.volume };
+    let (hands_free, volume) = (parts.hands_free, parts.volume);
+    let opening = Opening { setup: parts.setup, loader: parts.engine, hands_free, volume, desk };
     let card = parts.card;
     let thread = thread("session", move || Orchestrator::new(wires, card, errands, opening).run(&inbox))?;
     Ok((Session { inbox: inbox_in, thread }, source))

@@ -287,7 +287,7 @@ impl Mouth {
             end: Micros::now(),
             units: u32::try_from(joined.len()).unwrap_or(u32::MAX),
         };
-        let made = MouthEvent::Made { epoch, samples: joined.len(), rate: reply.rate };
+        let made = MouthEvent::Made { epoch, samples: joined, rate: reply.rate };
         self.tell(MouthEvent::Mark(mark));
         self.tell(made);
     }

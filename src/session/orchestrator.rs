@@ -3,7 +3,10 @@
 //! Owns the turn, the epoch, the open turn's record, the history and the card. It waits on its one inbox (at most a
 //! tick, for levels and device health) and never on the engine, the mouth or a device. Invariant: the user's sound is
 //! never dropped; what came shortly before an onset is kept, and a slow engine only makes its queue longer.
+//!
+//! What concerns no turn (another engine, kept conversations) is in [`desk`].
 
+pub mod desk;
 mod devices;
 mod hearing;
 mod voice;
@@ -11,7 +14,7 @@ mod voice;
 use super::card_keeper::{CardKeeper, CardSource};
 use super::command::Command;
 use super::ear::EarJob;
-use super::engine_thread::{EngineLoader, Job};
+use super::engine_thread::{EngineLoader, Job, Load};
 use super::errands::Errands;
 use super::event::{Event, EventSink, TurnState};
 use super::history::History;
@@ -21,6 +24,7 @@ use super::mouth::{LiveEpoch, MouthJob};
 use super::preview::Preview;
 use super::sink::SessionSink;
 use super::turn_record::TurnRecord;
+use super::turn_sound::TurnSound;
 use super::utterance::Utterance;
 use super::voices::VoiceEvent;
 use crate::engine::{CancelToken, EngineInfo, ReplyEnd, SessionSetup};
@@ -28,6 +32,7 @@ use crate::metrics::StageMark;
 use crate::time::Micros;
 use crate::turn::backchannel::BackChannel;
 use crate::turn::state::{Effect, Input, Outcome, Phase, Turn};
+use desk::Desk;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::Duration;
@@ -51,6 +56,7 @@ pub struct Opening {
     pub loader: EngineLoader,
     pub hands_free: bool,
     pub volume: f32,
+    pub desk: Desk,
 }
 
 /// The owner of a conversation.
@@ -62,6 +68,8 @@ pub struct Orchestrator {
     turn: Turn,
     utterance: Utterance,
     record: Option<TurnRecord>,
+    sound: Option<TurnSound>,
+    desk: Desk,
     turns: u64,
     history: History,
     setup: SessionSetup,
@@ -82,7 +90,8 @@ impl Orchestrator {
         let mut cards = CardKeeper::new(cards, &wires);
         cards.set_volume(opening.volume);
         // The engine thread outlives the session thread: it ends when this sender is dropped.
-        let _ = wires.jobs.send(Job::Load(Some(opening.loader), opening.setup.clone()));
+        let load = Load { number: 0, loader: Some(opening.loader), setup: opening.setup.clone(), past: Vec::new() };
+        let _ = wires.jobs.send(Job::Load(load));
         Orchestrator {
             wires,
             cards,
@@ -91,6 +100,8 @@ impl Orchestrator {
             turn: Turn::default(),
             utterance: Utterance::default(),
             record: None,
+            sound: None,
+            desk: opening.desk,
             turns: 0,
             history: History::default(),
             setup: opening.setup,
@@ -108,6 +119,7 @@ impl Orchestrator {
     /// Runs until [`Command::Shutdown`] or until every sender is gone; returns what was said.
     pub fn run(mut self, inbox: &Receiver<Inbox>) -> History {
         self.errands.report_models();
+        self.begin_desk();
         let mut next_tick = Micros::now() + TICK;
         loop {
             let wait = next_tick.since(Micros::now());
@@ -136,6 +148,8 @@ impl Orchestrator {
             Inbox::Ear(event) => self.ear(event),
             Inbox::Engine(event) => self.engine(event),
             Inbox::Mouth(event) => self.mouth(event),
+            Inbox::Kept(event) => self.kept(event),
+            Inbox::Export { id, form, to } => self.export(id, form, to),
             Inbox::Voice(job) => self.voice(job),
             Inbox::Folder(folder) => self.errands.pull_from(folder),
             Inbox::Card(direction, opened) => {
@@ -153,6 +167,7 @@ impl Orchestrator {
         match command {
             Command::Voice(command) => self.voice_command(command),
             Command::Talk => {
+                self.stop_replay();
                 if matches!(self.turn.phase(), Phase::Thinking | Phase::Speaking | Phase::Ducked) {
                     self.step(Input::Interrupt);
                 }
@@ -172,18 +187,13 @@ impl Orchestrator {
             Command::SendText(text) => {
                 let text = text.trim().to_owned();
                 if self.engine.is_some() && !text.is_empty() {
+                    self.stop_replay();
                     self.typed = Some(text);
                     self.step(Input::Typed);
                 }
             }
-            Command::Interrupt => self.step(Input::Interrupt),
-            Command::NewConversation => {
-                self.step(Input::Interrupt);
-                self.history.clear();
-                self.turns = 0;
-                self.job(Job::Open(self.setup.clone()));
-                self.tell(Event::ConversationCleared);
-            }
+            Command::Interrupt => self.interrupt(),
+            Command::NewConversation => self.new_conversation(),
             Command::SelectInput(id) => self.cards.select_input(id, &self.wires),
             Command::SelectOutput(id) => self.cards.select_output(id, &self.wires),
             Command::SetVolume(volume) => self.cards.set_volume(volume),
@@ -196,11 +206,12 @@ impl Orchestrator {
             Command::CancelPull { model } => self.errands.cancel_pull(&model),
             Command::ReloadEngine | Command::RetryAfterFault => {
                 if self.engine.is_none() || self.turn.phase() == Phase::Faulted {
-                    self.load_engine();
+                    self.load_engine(None);
                 }
             }
             // Handled by `run`, which ends the loop.
             Command::Shutdown => {}
+            other => self.desk_command(other),
         }
     }
 
@@ -209,7 +220,8 @@ impl Orchestrator {
             EngineEvent::Loading { what, fraction } => {
                 self.tell(Event::EngineLoading { what, fraction: Some(fraction) });
             }
-            EngineEvent::Ready(info) => {
+            EngineEvent::Ready { load, .. } | EngineEvent::Failed { load, .. } if !self.is_newest_load(load) => {}
+            EngineEvent::Ready { info, .. } => {
                 let (name, description) = (info.name.to_owned(), info.description.clone());
                 self.tell(Event::Voice(VoiceEvent::Engine { clones: info.clones_voices }));
                 self.engine = Some(info);
@@ -239,9 +251,9 @@ impl Orchestrator {
                 ReplyEnd::NothingHeard => self.step(Input::NothingHeard { epoch }),
                 ReplyEnd::Cancelled => {}
             },
-            EngineEvent::Failed(error) => {
+            EngineEvent::Failed { why, .. } => {
                 self.engine = None;
-                self.fault = Some(error);
+                self.fault = Some(why);
                 self.step(Input::EngineFailed);
             }
         }
@@ -257,6 +269,7 @@ impl Orchestrator {
                     && let Some(record) = &mut self.record
                 {
                     record.first_audible(at);
+                    self.sound.iter_mut().for_each(|sound| sound.first_audible(at));
                 }
                 self.step(Input::FirstAudio { epoch });
             }
@@ -273,10 +286,12 @@ impl Orchestrator {
                 if epoch == self.turn.epoch()
                     && let Some(record) = &mut self.record
                 {
-                    record.speech(samples, rate);
+                    record.speech(samples.len(), rate);
+                    self.sound.iter_mut().for_each(|sound| sound.make(&samples, rate));
                 }
             }
             MouthEvent::Played { epoch } => {
+                self.replay_played(epoch);
                 if epoch == self.turn.epoch()
                     && let Some(record) = &mut self.record
                     && let Some(bytes) = record.spoken(record.answer.len())
@@ -305,7 +320,7 @@ impl Orchestrator {
             Effect::Begin => {
                 self.begin_record();
                 let heard = self.utterance.open();
-                self.job(Job::Hear(heard));
+                self.hear(heard);
             }
             Effect::HintPause => {
                 self.pause_cancel = CancelToken::default();
@@ -315,7 +330,7 @@ impl Orchestrator {
                 self.pause_cancel.cancel();
                 if !self.utterance.is_open() {
                     let heard = self.utterance.open();
-                    self.job(Job::Hear(heard));
+                    self.hear(heard);
                 }
             }
             Effect::Respond { epoch } => self.respond(epoch),
@@ -330,6 +345,7 @@ impl Orchestrator {
                 if let Some(record) = &mut self.record {
                     record.retract();
                 }
+                self.sound.iter_mut().for_each(TurnSound::retract);
                 self.job(Job::Retract);
             }
             Effect::Truncate => {
@@ -345,13 +361,6 @@ impl Orchestrator {
             Effect::Unduck => self.cards.duck(false),
             Effect::End(outcome) => self.end(outcome),
         }
-    }
-
-    fn begin_record(&mut self) {
-        self.preview.stop(&self.wires, &self.cards);
-        self.turns += 1;
-        let began = self.utterance.speech_began().unwrap_or_else(Micros::now);
-        self.record = Some(TurnRecord::new(self.turns, began, self.cards.counters()));
     }
 
     fn respond(&mut self, epoch: u64) {
@@ -392,6 +401,7 @@ impl Orchestrator {
             self.history.add(record.number, &record.question_text(), &record.answer, record.spoken, cut_off);
         }
         let (report, bars) = record.finish(cut_off, self.cards.counters());
+        self.after_turn(&report, outcome);
         self.tell(Event::TurnEnded { report: Box::new(report), bars });
     }
 
@@ -405,12 +415,6 @@ impl Orchestrator {
             record.mark(mark);
             self.tell(Event::Mark(mark));
         }
-    }
-
-    fn load_engine(&mut self) {
-        self.engine = None;
-        self.fault = None;
-        self.job(Job::Load(None, self.setup.clone()));
     }
 
     fn tick(&mut self) {

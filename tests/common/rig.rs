@@ -7,7 +7,7 @@ use antiphon::engine::{Engine, EngineError, SessionSetup};
 use antiphon::metrics::TurnReport;
 use antiphon::session::command::{CommandSink, Eagerness};
 use antiphon::session::event::{Event, EventSource, TurnState};
-use antiphon::session::{self, CardSource, EngineLoader, Parts, Session};
+use antiphon::session::{self, CardSource, EngineLoader, Extras, Parts, Session};
 use antiphon::weights::Store;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -35,6 +35,11 @@ impl Rig {
 
     /// A session on any card.
     pub fn on(card: CardSource, script: Script) -> Rig {
+        Rig::with(card, script, Extras::default())
+    }
+
+    /// A session with what a desktop adds.
+    pub fn with(card: CardSource, script: Script, extras: Extras) -> Rig {
         let engine = ScriptedEngine::new(script.clone());
         let record = engine.record();
         // The first load takes the engine whose record we hold; a reload after a fault plays the script anew.
@@ -43,7 +48,7 @@ impl Rig {
             let engine = first.lock().unwrap().take().unwrap_or_else(|| ScriptedEngine::new(script.clone()));
             Ok(Box::new(engine))
         };
-        let mut rig = Rig::loading(card, Box::new(loader));
+        let mut rig = Rig::loading_with(card, Box::new(loader), extras);
         rig.record = record;
         rig.until("ready", |e| matches!(e, Event::EngineReady { .. }));
         rig
@@ -51,6 +56,10 @@ impl Rig {
 
     /// A session whose engine comes from this loader, and may not come at all; nothing is recorded.
     pub fn loading(card: CardSource, engine: EngineLoader) -> Rig {
+        Rig::loading_with(card, engine, Extras::default())
+    }
+
+    fn loading_with(card: CardSource, engine: EngineLoader, extras: Extras) -> Rig {
         let home = tempfile::tempdir().unwrap();
         let parts = Parts {
             card,
@@ -63,7 +72,7 @@ impl Rig {
             store: Store::open(Some(home.path().into())).unwrap(),
             greeting: None,
         };
-        let (session, events) = session::start(parts).unwrap();
+        let (session, events) = session::start_with(parts, extras).unwrap();
         let commands = session.commands();
         Rig { session, commands, events, record: Record::default(), seen: Vec::new() }
     }

@@ -4,7 +4,8 @@
 
 use super::super::theme::{CARD_RADIUS, Palette};
 use super::super::view_state::{TurnView, ViewState};
-use super::human_bytes;
+use super::{exchange, human_bytes};
+use crate::conversation::Side;
 use crate::session::command::Command;
 use crate::session::event::TurnState;
 use eframe::egui::text::{LayoutJob, TextFormat};
@@ -12,6 +13,7 @@ use eframe::egui::{
     Align, Button, Color32, CornerRadius, Label, Layout, Margin, Rect, RichText, ScrollArea, Sense, Stroke, StrokeKind,
     TextStyle, Ui, UiBuilder, pos2, vec2,
 };
+use jiff::tz::TimeZone;
 
 /// The button that fetches what is missing, before anything else can be done.
 pub const GET_MODELS: &str = "Get the models";
@@ -20,12 +22,6 @@ pub const NOT_HEARD: &str = "The rest was not heard";
 
 const BUBBLE_MAX: f32 = 580.0;
 const PADDING: f32 = 12.0;
-
-#[derive(Clone, Copy, PartialEq)]
-enum Side {
-    User,
-    Assistant,
-}
 
 /// Draws the conversation into all the room there is.
 pub fn show(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
@@ -39,32 +35,39 @@ pub fn show(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
             ui.add_space(4.0);
             let last = view.turns.len() - 1;
             for (index, turn) in view.turns.iter().enumerate() {
-                exchange(ui, turn, index == last && view.state == TurnState::Thinking);
+                one_exchange(ui, view, turn, index == last, commands);
             }
             ui.add_space(4.0);
         },
     );
 }
 
-fn exchange(ui: &mut Ui, turn: &TurnView, thinking: bool) {
+fn one_exchange(ui: &mut Ui, view: &ViewState, turn: &TurnView, last: bool, commands: &mut Vec<Command>) {
     let palette = Palette::of(ui);
+    let top = ui.cursor().top();
+    let mut bubbles: [Option<(Side, Rect)>; 2] = [None, None];
     if !turn.heard.is_empty() {
         let colour = if turn.heard_final { palette.text } else { palette.muted };
         let mut job = LayoutJob::default();
         job.append(&turn.heard, 0.0, body(ui, colour));
-        bubble(ui, Side::User, job);
+        bubbles[0] = Some((Side::User, bubble(ui, Side::User, job)));
     }
     if turn.answer.is_empty() {
-        if thinking {
+        if last && view.state == TurnState::Thinking {
             dots(ui);
         }
     } else {
-        bubble(ui, Side::Assistant, answer_job(ui, turn));
+        bubbles[1] = Some((Side::Assistant, bubble(ui, Side::Assistant, answer_job(ui, turn))));
     }
     if turn.ended {
         footnote(ui, turn);
+        let whole = Rect::from_x_y_ranges(ui.max_rect().x_range(), top..=ui.cursor().top());
+        let shown = last || ui.rect_contains_pointer(whole);
+        for (side, rect) in bubbles.into_iter().flatten() {
+            exchange::actions(ui, view, turn, side, rect, shown, commands);
+        }
     }
-    ui.add_space(6.0);
+    ui.add_space(8.0);
 }
 
 /// The answer with its heard and unheard part told apart.
@@ -86,7 +89,8 @@ fn body(ui: &Ui, color: Color32) -> TextFormat {
     TextFormat { line_height: Some(font_id.size * 1.45), font_id, color, ..TextFormat::default() }
 }
 
-fn bubble(ui: &mut Ui, side: Side, mut job: LayoutJob) {
+/// Draws a bubble and says where it is.
+fn bubble(ui: &mut Ui, side: Side, mut job: LayoutJob) -> Rect {
     let palette = Palette::of(ui);
     let room = ui.available_width();
     job.wrap.max_width = (room * 0.82).min(BUBBLE_MAX) - 2.0 * PADDING;
@@ -109,6 +113,7 @@ fn bubble(ui: &mut Ui, side: Side, mut job: LayoutJob) {
     let inner = Rect::from_min_size(rect.min + vec2(PADDING, 8.0), galley.size());
     // In a room of its own, so that the row alone decides where the next bubble goes.
     ui.new_child(UiBuilder::new().max_rect(inner)).add(Label::new(galley).selectable(true));
+    rect
 }
 
 /// Three dots that swell one after the other. The frame rate is the caller's.
@@ -134,6 +139,10 @@ fn footnote(ui: &mut Ui, turn: &TurnView) {
         if turn.cut_off && turn.spoken < turn.answer.len() {
             ui.label(RichText::new(NOT_HEARD).small().color(palette.amber));
         }
+        if let Some(at) = turn.at {
+            let at = at.to_zoned(TimeZone::system()).strftime("%H:%M").to_string();
+            ui.label(RichText::new(at).small().weak());
+        }
         if let Some(ttfa) = turn.ttfa_ms {
             ui.label(RichText::new(format!("answered in {:.2} s", ttfa / 1000.0)).small().weak());
         }
@@ -155,7 +164,7 @@ fn welcome(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
         TurnState::Idle => ("No engine is loaded", "Choose one under Settings.".to_owned()),
         TurnState::Loading => ("One moment", "The models are being loaded.".to_owned()),
         TurnState::Faulted { .. } => ("Something went wrong", "See above for what to do.".to_owned()),
-        _ => ("Say something", "Hold the button below or the space bar while you speak, or type.".to_owned()),
+        _ => ("Say something", "Just speak, hold the button below or the space bar, or type.".to_owned()),
     };
     let rect = ui.available_rect_before_wrap();
     ui.with_layout(Layout::top_down(Align::Center), |ui| {

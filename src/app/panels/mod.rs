@@ -4,9 +4,12 @@
 pub mod banners;
 pub mod conversation;
 pub mod devices;
+pub mod exchange;
+pub mod history;
 pub mod meters;
 pub mod models;
 pub mod settings;
+pub mod stages;
 pub mod talk_bar;
 pub mod voices;
 pub mod waterfall;

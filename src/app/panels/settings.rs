@@ -1,16 +1,21 @@
-//! How the assistant behaves and how the window looks. Window thread.
+//! How the assistant behaves, what is kept, and how the window looks. Window thread.
 
-use crate::session::command::{Command, Eagerness};
+use super::super::view_state::ViewState;
+use crate::session::EngineSelection;
+use crate::session::command::{Command, Eagerness, Keep};
 use crate::settings::{Settings, Theme};
-use eframe::egui::{Response, RichText, TextEdit, Ui};
+use eframe::egui::{DragValue, Response, RichText, TextEdit, Ui};
 
 pub const PERSONA: &str = "Persona";
 pub const HALF_DUPLEX: &str = "Microphone off while it speaks";
 pub const HEADPHONES: &str = "I wear headphones";
-pub const RELOAD: &str = "Load the engine";
+pub const SEED: &str = "Seed";
+pub const LANGUAGE_MODEL: &str = "Language model";
 
 /// Draws the choices. Theme and size take effect through the settings; the rest is also told to the session.
-pub fn show(ui: &mut Ui, settings: &mut Settings, commands: &mut Vec<Command>) {
+pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &mut Vec<Command>) {
+    engine(ui, view, settings, commands);
+    persona(ui, settings, commands);
     caption(ui, "When you pause");
     let told = |eagerness| match eagerness {
         Eagerness::Patient => "Patient",
@@ -26,27 +31,82 @@ pub fn show(ui: &mut Ui, settings: &mut Settings, commands: &mut Vec<Command>) {
     if ui.checkbox(&mut settings.headphones, HEADPHONES).changed() {
         commands.push(Command::SetHeadphones(settings.headphones));
     }
-    caption(ui, "Engine");
-    ui.horizontal(|ui| {
-        for (engine, label) in [("cascade", "Cascade"), ("omni", "Omni")] {
-            if ui.selectable_label(settings.engine == engine, label).clicked() {
-                settings.engine = engine.to_owned();
-            }
-        }
-        if ui.button(RELOAD).clicked() {
-            commands.push(Command::ReloadEngine);
-        }
-    });
-    let name = caption(ui, PERSONA);
-    let field = TextEdit::multiline(&mut settings.system_prompt)
-        .hint_text("Who the assistant is, in your words; from the next conversation on")
-        .desired_rows(3)
-        .desired_width(f32::INFINITY);
-    ui.add(field).labelled_by(name.id);
+    caption(ui, "Kept on this machine");
+    let told = |keep| match keep {
+        Keep::Nothing => "Nothing",
+        Keep::Words => "Words",
+        Keep::WordsAndSound => "Words and sound",
+    };
+    if choice(ui, &mut settings.keep, Keep::ALL.map(|value| (value, told(value)))) {
+        commands.push(Command::SetKeep(settings.keep));
+    }
     caption(ui, "Theme");
     choice(ui, &mut settings.theme, [(Theme::System, "System"), (Theme::Light, "Light"), (Theme::Dark, "Dark")]);
     caption(ui, "Size");
-    choice(ui, &mut settings.scale, [(0.85, "85 %"), (1.0, "100 %"), (1.25, "125 %"), (1.5, "150 %")]);
+    choice(ui, &mut settings.scale, [(0.85, "85 %"), (1.0, "100 %"), (1.25, "125 %"), (1.5, "150 %"), (2.0, "200 %")]);
+}
+
+/// Which engine answers; another takes over at once, and the conversation goes with it.
+fn engine(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &mut Vec<Command>) {
+    caption(ui, "Engine");
+    let running = view.engine.as_ref().map_or(settings.engine.as_str(), |engine| &engine.name).to_owned();
+    let mut wanted = false;
+    ui.horizontal(|ui| {
+        for (engine, label, hint) in [
+            ("cascade", "Starter", "Three small models; runs on any laptop"),
+            ("omni", "Omni", "One large model that hears and speaks itself; wants a GPU"),
+        ] {
+            if ui.selectable_label(running == engine, label).on_hover_text(hint).clicked() && running != engine {
+                engine.clone_into(&mut settings.engine);
+                wanted = true;
+            }
+        }
+    });
+    if running == "cascade" {
+        let name = caption(ui, LANGUAGE_MODEL);
+        let mut text = settings.llm.clone().unwrap_or_default();
+        let field = TextEdit::singleline(&mut text).hint_text("The starter's own").desired_width(f32::INFINITY);
+        let field = ui.add(field).labelled_by(name.id);
+        let field = field.on_hover_text("A model's id from the list of models, or the path of a GGUF file");
+        if field.changed() {
+            let text = text.trim();
+            settings.llm = (!text.is_empty()).then(|| text.to_owned());
+        }
+        wanted |= left(ui, &field);
+    }
+    if wanted {
+        let selection = EngineSelection { engine: settings.engine.clone(), llm: settings.llm.clone() };
+        commands.push(Command::UseEngine(selection));
+    }
+}
+
+fn persona(ui: &mut Ui, settings: &mut Settings, commands: &mut Vec<Command>) {
+    let name = caption(ui, PERSONA);
+    let field = TextEdit::multiline(&mut settings.system_prompt)
+        .hint_text("Who the assistant is, in your words")
+        .desired_rows(3)
+        .desired_width(f32::INFINITY);
+    let field = ui.add(field).labelled_by(name.id);
+    let mut changed = left(ui, &field);
+    ui.horizontal(|ui| {
+        let name = caption(ui, SEED);
+        let value = ui.add(DragValue::new(&mut settings.seed).speed(0.1)).labelled_by(name.id);
+        changed |= value.changed();
+        value.on_hover_text("The same seed and the same words give the same answers");
+    });
+    if changed {
+        let system_prompt = settings.system_prompt.trim().to_owned();
+        commands.push(Command::SetPersona { system_prompt, seed: settings.seed });
+    }
+}
+
+/// Whether the user has just left a field whose text he changed.
+fn left(ui: &Ui, field: &Response) -> bool {
+    let edited = field.id.with("edited");
+    if field.changed() {
+        ui.data_mut(|data| data.insert_temp(edited, true));
+    }
+    field.lost_focus() && ui.data_mut(|data| data.remove_temp::<bool>(edited)).unwrap_or(false)
 }
 
 fn caption(ui: &mut Ui, text: &str) -> Response {
@@ -55,7 +115,8 @@ fn caption(ui: &mut Ui, text: &str) -> Response {
 
 /// A row of which one is chosen. Returns whether that changed.
 fn choice<T: PartialEq, const N: usize>(ui: &mut Ui, chosen: &mut T, values: [(T, &str); N]) -> bool {
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 4.0;
         let mut changed = false;
         for (value, label) in values {
             if ui.selectable_label(*chosen == value, label).clicked() && *chosen != value {

@@ -3,15 +3,19 @@
 //! The axis is cut to what the user waits for: from shortly before the last word to some time after the first sound.
 
 use super::super::theme::Palette;
-use super::meters::stage_title;
+use super::stages;
 use crate::metrics::{Bar, Stage, TurnReport};
-use eframe::egui::{Align2, CornerRadius, FontId, Rect, Role, Sense, Stroke, TextStyle, Ui, WidgetInfo, pos2, vec2};
+use eframe::egui::{
+    Align2, CornerRadius, FontId, Rect, Role, Sense, Shape, Stroke, TextStyle, Ui, WidgetInfo, pos2, vec2,
+};
 
 const ROW: f32 = 15.0;
 const NAMES: f32 = 84.0;
 const AXIS: f32 = 18.0;
 /// Milliseconds shown before the last voiced sample, at most.
 const BEFORE: f64 = 250.0;
+/// An answer that begins within this time feels like a person's: the target line, in milliseconds.
+pub const TARGET_MS: f64 = 800.0;
 
 /// Draws the bars of a turn, by stage.
 pub fn show(ui: &mut Ui, bars: &[Bar], report: Option<&TurnReport>) {
@@ -44,7 +48,7 @@ pub fn show(ui: &mut Ui, bars: &[Bar], report: Option<&TurnReport>) {
     for (row, stage) in stages.iter().enumerate() {
         let top = plot.top() + row as f32 * ROW;
         let middle = top + ROW / 2.0;
-        painter.text(pos2(rect.left(), middle), Align2::LEFT_CENTER, stage_title(*stage), tiny.clone(), palette.text);
+        painter.text(pos2(rect.left(), middle), Align2::LEFT_CENTER, stages::title(*stage), tiny.clone(), palette.text);
         let colour = if hears(*stage) { palette.green } else { palette.accent };
         for bar in bars.iter().filter(|bar| bar.stage == *stage && bar.end_ms > from && bar.start_ms < to) {
             let (left, right) = (x(bar.start_ms.max(from)), x(bar.end_ms.min(to)));
@@ -52,10 +56,21 @@ pub fn show(ui: &mut Ui, bars: &[Bar], report: Option<&TurnReport>) {
             painter.rect_filled(shape, CornerRadius::same(2), colour.gamma_multiply(0.85));
         }
     }
+    if (from..=to).contains(&TARGET_MS) {
+        let dashes = Shape::dashed_line(
+            &[pos2(x(TARGET_MS), plot.top()), pos2(x(TARGET_MS), plot.bottom())],
+            Stroke::new(1.5, palette.green),
+            3.0,
+            3.0,
+        );
+        painter.extend(dashes);
+    }
     if let Some(ms) = first_audio {
         painter.vline(x(ms), plot.y_range(), Stroke::new(2.0, palette.amber));
     }
-    response.on_hover_text("0 is your last word; the upright line is the first sound of the answer");
+    response.on_hover_text(
+        "0 is your last word; the upright line is the first sound of the answer; the dashed line is the target, 0.8 s",
+    );
 }
 
 /// The stages that hear the user, as against those that make the answer.

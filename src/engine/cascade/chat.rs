@@ -12,7 +12,7 @@ use super::template::Role;
 use super::vocabulary::Utf8Stream;
 use crate::engine::kv_cache::KvCache;
 use crate::engine::sampling::{Sampler, SamplingConfig};
-use crate::engine::{CancelToken, EngineError};
+use crate::engine::{CancelToken, EngineError, PastTurn};
 use crate::metrics::{Stage, StageMark};
 use crate::time::Micros;
 use candle_core::Tensor;
@@ -123,6 +123,23 @@ impl Chat {
         };
         chat.settle(&CancelToken::default())?;
         Ok(chat)
+    }
+
+    /// Goes on from turns of an earlier conversation, oldest first; of too many, the oldest are forgotten.
+    pub fn recall(&mut self, past: &[PastTurn], cancel: &CancelToken) -> Result<(), EngineError> {
+        let vocabulary = self.model.vocabulary();
+        for turn in past {
+            let text = turn.answer.trim();
+            let spoken = |id| Spoken { id, end: Some(text.len()) };
+            self.turns.push(Turn {
+                user: vocabulary.encode(turn.user.trim())?,
+                answer: vocabulary.encode(text)?.into_iter().map(spoken).collect(),
+                text: text.len(),
+                open: false,
+            });
+        }
+        self.forget_oldest();
+        self.settle(cancel)
     }
 
     /// The user said `text`: prefills what of it is not in the cache yet and opens the answer. An answer still open is

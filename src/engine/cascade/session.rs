@@ -13,7 +13,7 @@ use super::stt::SpeechToText;
 use super::tts::{Voice, VoiceOptions};
 use crate::engine::whisper::{Language, Precision, Whisper};
 use crate::engine::{
-    CancelToken, Engine, EngineError, EngineInfo, EngineSession, ReplyEnd, ResponseSink, SessionSetup,
+    CancelToken, Engine, EngineError, EngineInfo, EngineSession, PastTurn, ReplyEnd, ResponseSink, SessionSetup,
 };
 use crate::metrics::StageMark;
 use candle_core::Device;
@@ -205,6 +205,10 @@ impl CascadeSession {
 }
 
 impl EngineSession for CascadeSession {
+    fn recall(&mut self, past: &[PastTurn]) -> Result<(), EngineError> {
+        self.chat.recall(past, &CancelToken::default())
+    }
+
     fn hear(&mut self, pcm: &[f32], sink: &Arc<dyn ResponseSink>) -> Result<(), EngineError> {
         self.begin();
         self.stt.push(pcm);

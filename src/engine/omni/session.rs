@@ -16,7 +16,7 @@ use super::prompt::{self, Before};
 use super::speech::Speech;
 use super::words::WordFeed;
 use crate::engine::sampling::{Sampler, SamplingConfig};
-use crate::engine::{CancelToken, EngineError, EngineSession, PcmChunk, ReplyEnd, ResponseSink};
+use crate::engine::{CancelToken, EngineError, EngineSession, PastTurn, PcmChunk, ReplyEnd, ResponseSink};
 use crate::time::Micros;
 use candle_core::Tensor;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -312,6 +312,27 @@ impl Lead {
 }
 
 impl EngineSession for OmniSession {
+    /// Feeds the turns as the model would have read and written them; what is said next follows on the last answer.
+    fn recall(&mut self, past: &[PastTurn]) -> Result<(), EngineError> {
+        let model = self.model.clone();
+        let probe = &mut super::probe::NoProbe;
+        for turn in past {
+            self.read(&turn.user)?;
+            let omni = lock(&model);
+            let answer = omni.mind.tokens.encode(&omni.mind.tokens.harmless(turn.answer.trim()))?;
+            self.make_room(&omni, answer.len() + 64, probe)?;
+            self.dialogue.begin_answer(&omni.mind, probe)?;
+            self.memory.add(omni.mind.tokens.encode(prompt::ANSWER)?, None);
+            if !answer.is_empty() {
+                self.dialogue.repeat(&omni.mind, &answer, None, probe)?;
+                self.memory.add(answer, None);
+            }
+            // The next turn's header ends the speech of an answer that counts as broken off: just what is missing here.
+            self.turn = None;
+        }
+        Ok(())
+    }
+
     fn hear(&mut self, pcm: &[f32], sink: &Arc<dyn ResponseSink>) -> Result<(), EngineError> {
         self.step_back();
         self.settle();

@@ -4,7 +4,6 @@
 use super::Orchestrator;
 use crate::metrics::{Stage, StageMark};
 use crate::session::ear::EarJob;
-use crate::session::engine_thread::Job;
 use crate::session::inbox::EarEvent;
 use crate::time::Micros;
 use crate::turn::backchannel::{BackChannel, Verdict};
@@ -12,13 +11,14 @@ use crate::turn::state::{Input, Phase};
 
 impl Orchestrator {
     pub(super) fn ear(&mut self, event: EarEvent) {
-        let listens = self.listening.finds_turns() && self.engine.is_some() && !self.preview.is_on();
+        let sounding = self.is_replaying() || self.preview.is_on();
+        let listens = self.listening.finds_turns() && self.engine.is_some() && !sounding;
         match event {
             EarEvent::Frame { samples, end, speech } => {
                 self.utterance.hear(&samples, end, speech);
                 let verdict = self.weigh(&samples, speech);
                 if self.utterance.is_open() {
-                    self.job(Job::Hear(samples));
+                    self.hear(samples);
                 }
                 match verdict {
                     Verdict::Wait => {}

@@ -1,7 +1,5 @@
 //! What the voices thread has for the conversation: a voice to speak in, a sample to play.
 
-use super::super::engine_thread::Job;
-use super::super::event::{Event, Severity};
 use super::super::voices::{VoiceCommand, VoiceJob};
 use super::Orchestrator;
 use crate::turn::state::Phase;
@@ -17,17 +15,15 @@ impl Orchestrator {
     pub(super) fn voice(&mut self, job: VoiceJob) {
         match job {
             VoiceJob::Play(samples) if self.turn.phase() == Phase::Listening => {
+                self.stop_replay();
                 self.preview.play(&samples, &self.wires, &self.cards);
             }
             VoiceJob::Play(_) => {}
             VoiceJob::Choose(voice) => {
                 (self.setup.reference_voice, self.setup.voice_state) = voice.unzip();
-                if self.turns == 0 {
-                    self.job(Job::Open(self.setup.clone()));
-                } else if self.engine.as_ref().is_some_and(|e| e.clones_voices) {
-                    let what = "The voice changes with the next conversation.".to_owned();
-                    let remedy = "Press New conversation to hear it now.".to_owned();
-                    self.tell(Event::Problem { what, remedy, severity: Severity::Note });
+                // The conversation goes on in the new voice.
+                if self.turns == 0 || self.engine.as_ref().is_some_and(|e| e.clones_voices) {
+                    self.reopen();
                 }
             }
         }

@@ -1,0 +1,155 @@
+//! The kept conversations: found by their words, gone on with, exported, deleted. Window thread.
+
+use super::super::theme::{Palette, bold};
+use super::super::view_state::ViewState;
+use super::super::widgets::{Icon, Look, focus_ring, icon_button, quiet_button};
+use crate::conversation::export::Form;
+use crate::session::command::Command;
+use crate::session::event::ConversationEntry;
+use eframe::egui::{
+    Align, Button, CornerRadius, Frame, Label, Layout, Margin, Rect, RichText, Role, ScrollArea, Sense, TextEdit, Ui,
+    UiBuilder, WidgetInfo, pos2, vec2,
+};
+use jiff::tz::TimeZone;
+
+pub const SEARCH: &str = "Search conversations";
+pub const DELETE_ALL: &str = "Delete all…";
+pub const DELETE_ALL_NOW: &str = "Delete all for good";
+pub const KEEP_THEM: &str = "Keep them";
+const ROW: f32 = 46.0;
+
+/// What the panel remembers between frames.
+#[derive(Debug, Default)]
+pub struct HistoryPanel {
+    query: String,
+    /// Whether the user was asked if all are to be deleted.
+    asked: bool,
+}
+
+/// The form's name on its button.
+pub const fn form_title(form: Form) -> &'static str {
+    match form {
+        Form::Markdown => "Markdown",
+        Form::Json => "JSON",
+        Form::StereoWav => "Stereo wav",
+    }
+}
+
+impl HistoryPanel {
+    /// Draws the panel into all the room there is.
+    pub fn show(&mut self, ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
+        ui.add_space(10.0);
+        ui.label(RichText::new("Conversations").family(bold()));
+        ui.add_space(4.0);
+        self.search(ui, commands);
+        ui.add_space(6.0);
+        let below = if self.asked { 126.0 } else { 96.0 };
+        let room = (ui.available_height() - below).max(ROW);
+        ScrollArea::vertical().max_height(room).auto_shrink([false, false]).content_margin(Margin::ZERO).show(
+            ui,
+            |ui| {
+                ui.spacing_mut().item_spacing.y = 2.0;
+                for entry in &view.history.list {
+                    row(ui, entry, view.history.open.as_ref() == Some(&entry.id), commands);
+                }
+                if view.history.list.is_empty() {
+                    let text = match view.history.query.is_empty() {
+                        true => "What you say is kept here, on this machine only. Settings can change that.",
+                        false => "Nothing was found.",
+                    };
+                    ui.add(Label::new(RichText::new(text).small().weak()).wrap());
+                }
+            },
+        );
+        self.foot(ui, view, commands);
+    }
+
+    fn search(&mut self, ui: &mut Ui, commands: &mut Vec<Command>) {
+        let palette = Palette::of(ui);
+        Frame::new()
+            .fill(palette.well)
+            .corner_radius(CornerRadius::same(8))
+            .inner_margin(Margin::symmetric(8, 4))
+            .show(ui, |ui| {
+                let field = TextEdit::singleline(&mut self.query)
+                    .frame(Frame::NONE)
+                    .hint_text(SEARCH)
+                    .desired_width(f32::INFINITY);
+                let field = ui.add(field);
+                ui.ctx().accesskit_node_builder(field.id, |node| node.set_label(SEARCH));
+                if field.changed() {
+                    commands.push(Command::ListConversations(self.query.trim().to_owned()));
+                }
+            });
+    }
+
+    fn foot(&mut self, ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
+        ui.add_space(6.0);
+        ui.label(RichText::new("Export this conversation").small().weak());
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing.x = 4.0;
+            for form in Form::ALL {
+                if ui.add_enabled(view.history.open.is_some(), Button::new(form_title(form)).small()).clicked() {
+                    commands.push(Command::Export { id: None, form });
+                }
+            }
+        });
+        if view.history.list.is_empty() {
+            self.asked = false;
+            return;
+        }
+        ui.add_space(2.0);
+        if !self.asked {
+            self.asked = ui.add(Button::new(RichText::new(DELETE_ALL).small().weak()).frame(false)).clicked();
+            return;
+        }
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing.x = 4.0;
+            let red = Palette::of(ui).red;
+            if ui.add(Button::new(RichText::new(DELETE_ALL_NOW).color(red)).small()).clicked() {
+                commands.push(Command::DeleteAllConversations);
+                self.asked = false;
+            }
+            if ui.add(Button::new(KEEP_THEM).small()).clicked() {
+                self.asked = false;
+            }
+        });
+    }
+}
+
+/// One conversation: its first words and when it began. The whole row opens it.
+fn row(ui: &mut Ui, entry: &ConversationEntry, open: bool, commands: &mut Vec<Command>) {
+    let palette = Palette::of(ui);
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
+    let title = if entry.title.is_empty() { "Without words" } else { &entry.title };
+    response.widget_info(|| WidgetInfo::selected(Role::Button, true, open, title));
+    let over = response.hovered() || response.has_focus();
+    if open || over {
+        let fill = if open { palette.tint } else { palette.well };
+        ui.painter().rect_filled(rect, CornerRadius::same(8), fill);
+    }
+    focus_ring(ui, &response, rect, 8);
+    let trash = Rect::from_center_size(pos2(rect.right() - 16.0, rect.center().y), vec2(24.0, 24.0));
+    let text = Rect::from_min_max(rect.min + vec2(8.0, 5.0), pos2(trash.left() - 2.0, rect.bottom() - 4.0));
+    ui.scope_builder(UiBuilder::new().max_rect(text).layout(Layout::top_down(Align::Min)), |ui| {
+        ui.spacing_mut().item_spacing.y = 1.0;
+        ui.add(Label::new(title).selectable(false).truncate());
+        let began = entry.began.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M");
+        let turns = if entry.turns == 1 { "1 turn".to_owned() } else { format!("{} turns", entry.turns) };
+        let facts = RichText::new(format!("{began} · {turns}")).small().color(palette.muted);
+        ui.add(Label::new(facts).selectable(false).truncate());
+    });
+    let pointer_in = ui.rect_contains_pointer(rect);
+    let delete = quiet_button(ui, trash, Icon::Delete, &format!("Delete {title}"), pointer_in || over);
+    if delete.on_hover_text("Delete this conversation").clicked() {
+        commands.push(Command::DeleteConversation { id: entry.id.clone(), open });
+    } else if response.clicked() && !open {
+        commands.push(Command::OpenConversation(entry.id.clone()));
+    }
+}
+
+/// The button that shows and hides the panel.
+pub fn toggle(ui: &mut Ui, label: &str, open: bool) -> bool {
+    let look = if open { Look::Raised } else { Look::Plain };
+    icon_button(ui, Icon::History, label, look, true).clicked()
+}

@@ -1,0 +1,262 @@
+//! What a desktop asks of a session beside talking: another engine, conversations that are kept, replaying them. Part
+//! of the session thread; the disk is the archivist's.
+
+use super::super::archivist;
+use super::super::command::{Command, Keep};
+use super::super::engine_thread::{EngineLoader, Job, Load};
+use super::super::event::{Event, KeptTurnView, Replay};
+use super::super::inbox::KeptEvent;
+use super::super::mouth::MouthJob;
+use super::super::turn_record::TurnRecord;
+use super::super::turn_sound::TurnSound;
+use super::Orchestrator;
+use crate::conversation::export::Form;
+use crate::conversation::{KeptTurn, Side};
+use crate::engine::PcmChunk;
+use crate::metrics::TurnReport;
+use crate::time::Micros;
+use crate::turn::state::{Input, Outcome, Phase};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+
+/// The epoch of what is replayed, which no reply reaches.
+const REPLAY: u64 = u64::MAX / 2;
+
+/// Which engine answers, by its name on the command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineSelection {
+    pub engine: String,
+    /// The language model of an engine that has several to choose from: a catalog id or a file; `None`: its own.
+    pub llm: Option<String>,
+}
+
+/// Makes the loader of an engine that the user selects while the session runs.
+pub type EngineFactory = Box<dyn FnMut(&EngineSelection) -> EngineLoader + Send>;
+
+/// What the session has of it.
+pub struct Desk {
+    factory: Option<EngineFactory>,
+    archivist: Option<Sender<archivist::Job>>,
+    keep: Keep,
+    /// The number of the newest load; what older ones say is stale.
+    load: u64,
+    /// The persona or the past changed during a turn: the engine's session is opened anew after it.
+    reopen: bool,
+    replay: Option<Replay>,
+}
+
+impl Desk {
+    pub fn new(factory: Option<EngineFactory>, archivist: Option<Sender<archivist::Job>>, keep: Keep) -> Self {
+        Desk { factory, archivist, keep, load: 0, reopen: false, replay: None }
+    }
+}
+
+impl Orchestrator {
+    /// Commands that concern no turn.
+    pub(super) fn desk_command(&mut self, command: Command) {
+        match command {
+            Command::UseEngine(selection) => self.use_engine(&selection),
+            Command::SetPersona { system_prompt, seed } => {
+                (self.setup.system_prompt, self.setup.seed) = (system_prompt, seed);
+                self.reopen();
+            }
+            Command::SetKeep(keep) => self.desk.keep = keep,
+            Command::OpenConversation(id) => {
+                self.step(Input::Interrupt);
+                self.to_archivist(archivist::Job::Open(id));
+            }
+            Command::ListConversations(query) => self.to_archivist(archivist::Job::List(query)),
+            Command::DeleteConversation { id, open } => {
+                if open {
+                    self.new_conversation();
+                }
+                self.to_archivist(archivist::Job::Delete(id));
+            }
+            Command::DeleteAllConversations => {
+                self.new_conversation();
+                self.to_archivist(archivist::Job::DeleteAll);
+            }
+            Command::Export { id, form } => self.errands.ask_where_to_save(id, form),
+            Command::SaveText { name, text } => self.errands.save_text(name, text),
+            Command::Replay { turn, side } => {
+                self.stop_replay();
+                if self.turn.phase() == Phase::Listening {
+                    self.to_archivist(archivist::Job::Fetch { turn, side });
+                }
+            }
+            Command::StopReplay => self.stop_replay(),
+            // All others are the orchestrator's own.
+            _ => {}
+        }
+    }
+
+    /// The conversation that was kept last goes on, if there is one; the list is told.
+    pub(super) fn begin_desk(&self) {
+        self.to_archivist(archivist::Job::List(String::new()));
+        self.to_archivist(archivist::Job::OpenNewest);
+    }
+
+    fn to_archivist(&self, job: archivist::Job) {
+        if let Some(archivist) = &self.desk.archivist {
+            // The archivist outlives the session thread: it ends when this sender is dropped.
+            let _ = archivist.send(job);
+        }
+    }
+
+    /// Writes a conversation to a file; `None`: where exports go.
+    pub(super) fn export(&self, id: Option<String>, form: Form, to: Option<PathBuf>) {
+        self.to_archivist(archivist::Job::Export { id, form, to });
+    }
+
+    pub(super) fn kept(&mut self, event: KeptEvent) {
+        match event {
+            KeptEvent::Opened(turns) => self.opened(&turns),
+            KeptEvent::Sound { turn, side, clip } => {
+                if self.turn.phase() != Phase::Listening {
+                    return;
+                }
+                self.desk.replay = Some(Replay { turn, side });
+                self.preview.stop(&self.wires, &self.cards);
+                self.wires.live.store(REPLAY, Ordering::Release);
+                self.to_mouth(MouthJob::Begin { epoch: REPLAY, rate: clip.rate, overlap: 0 });
+                let chunk = PcmChunk { samples: clip.samples, overlap: 0, text_end: 0, last: true };
+                self.to_mouth(MouthJob::Chunk { epoch: REPLAY, chunk });
+                self.tell(Event::Replaying(self.desk.replay));
+            }
+        }
+    }
+
+    fn opened(&mut self, turns: &[KeptTurn]) {
+        self.history.clear();
+        for turn in turns {
+            self.history.add(turn.turn, &turn.heard, &turn.answer, turn.spoken_bytes, turn.cut_off);
+        }
+        self.turns = turns.iter().map(|turn| turn.turn).max().unwrap_or(0);
+        self.tell(Event::ConversationOpened(turns.iter().map(KeptTurnView::from).collect()));
+        self.reopen();
+    }
+
+    /// Ends this conversation; what follows is another.
+    pub(super) fn new_conversation(&mut self) {
+        self.step(Input::Interrupt);
+        self.stop_replay();
+        self.history.clear();
+        self.turns = 0;
+        self.to_archivist(archivist::Job::Close);
+        self.job(Job::Open(self.setup.clone(), Vec::new()));
+        self.tell(Event::ConversationCleared);
+    }
+
+    /// Opens the engine's session anew, with what was said: at once, or after the turn under way.
+    pub(super) fn reopen(&mut self) {
+        self.desk.reopen = self.record.is_some();
+        if !self.desk.reopen {
+            self.job(Job::Open(self.setup.clone(), self.history.past()));
+        }
+    }
+
+    /// A turn begins.
+    pub(super) fn begin_record(&mut self) {
+        self.preview.stop(&self.wires, &self.cards);
+        self.turns += 1;
+        let began = self.utterance.speech_began().unwrap_or_else(Micros::now);
+        self.record = Some(TurnRecord::new(self.turns, began, self.cards.counters()));
+        self.sound = Some(TurnSound::new(Micros::now()));
+    }
+
+    /// The engine hears more of the user's turn.
+    pub(super) fn hear(&mut self, samples: Vec<f32>) {
+        self.sound.iter_mut().for_each(|sound| sound.hear(&samples, Micros::now()));
+        self.job(Job::Hear(samples));
+    }
+
+    /// After a turn: it is kept, and what had to wait for its end is done.
+    pub(super) fn after_turn(&mut self, report: &TurnReport, outcome: Outcome) {
+        if let Some(sound) = self.sound.take()
+            && outcome != Outcome::NothingHeard
+        {
+            self.keep(report, sound);
+        }
+        if self.desk.reopen {
+            self.reopen();
+        }
+    }
+
+    fn use_engine(&mut self, selection: &EngineSelection) {
+        let Some(factory) = &mut self.desk.factory else { return };
+        let loader = factory(selection);
+        self.listening.talking = false;
+        self.step(Input::Interrupt);
+        self.load_engine(Some(loader));
+    }
+
+    /// Has an engine loaded: another, or (`None`) the same again.
+    pub(super) fn load_engine(&mut self, loader: Option<EngineLoader>) {
+        self.engine = None;
+        self.fault = None;
+        self.desk.load += 1;
+        let (setup, past) = (self.setup.clone(), self.history.past());
+        self.job(Job::Load(Load { number: self.desk.load, loader, setup, past }));
+    }
+
+    /// Whether this is about the engine that was asked for last.
+    pub(super) fn is_newest_load(&self, number: u64) -> bool {
+        number == self.desk.load
+    }
+
+    pub(super) fn is_replaying(&self) -> bool {
+        self.desk.replay.is_some()
+    }
+
+    /// Ends the replay: the user wants silence, or to talk.
+    pub(super) fn stop_replay(&mut self) {
+        if self.desk.replay.take().is_some() {
+            self.wires.live.store(0, Ordering::Release);
+            self.cards.flush();
+            self.tell(Event::Replaying(None));
+        }
+    }
+
+    /// The user wants silence.
+    pub(super) fn interrupt(&mut self) {
+        self.stop_replay();
+        self.step(Input::Interrupt);
+    }
+
+    /// A reply, or what is replayed, has been played to its end.
+    pub(super) fn replay_played(&mut self, epoch: u64) {
+        if epoch == REPLAY && self.desk.replay.take().is_some() {
+            self.tell(Event::Replaying(None));
+        }
+    }
+
+    /// Keeps a turn that is over, if anything was said in it and the user wants it kept.
+    fn keep(&self, report: &TurnReport, sound: TurnSound) {
+        if self.desk.archivist.is_none() || self.desk.keep == Keep::Nothing {
+            return;
+        }
+        let now = Micros::now();
+        let at = sound.began(now);
+        let sound = match self.desk.keep {
+            Keep::WordsAndSound => sound.finish(report.cut_off, now),
+            Keep::Words | Keep::Nothing => Default::default(),
+        };
+        if report.heard.is_empty() && report.answer.is_empty() && sound.track(Side::Assistant).is_none() {
+            return;
+        }
+        let turn = KeptTurn {
+            turn: report.turn,
+            at,
+            heard: report.heard.clone(),
+            answer: report.answer.clone(),
+            spoken_bytes: report.spoken_bytes,
+            cut_off: report.cut_off,
+            engine: self.engine.as_ref().map_or("", |engine| engine.name).to_owned(),
+            ttfa_ms: report.ttfa_ms,
+            user_sound: None,
+            answer_sound: None,
+        };
+        self.to_archivist(archivist::Job::Keep(Box::new(turn), sound));
+    }
+}

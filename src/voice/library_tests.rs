@@ -33,7 +33,7 @@ fn a_voice_is_kept_and_found_again_as_it_was() {
     let kept = add(&library, "  小明 ", 3.0).unwrap();
     assert_eq!(kept.record.name, "小明");
     assert!(kept.record.created.starts_with("20") && kept.record.source.ends_with("/talk.wav"));
-    assert_eq!(library.list().voices, [kept.clone()]);
+    assert_eq!(library.list().voices, std::slice::from_ref(&kept));
     assert_eq!(library.find("小明").unwrap(), kept);
     assert_eq!(library.find(&kept.id).unwrap(), kept);
     // 16 bits round by half a step.

@@ -164,48 +164,35 @@ impl Recording {
     /// How far the background lies below the voice, in dB; `None` where nobody speaks. The background is what is left
     /// where nobody speaks: within the span, or else anywhere in the recording, or else its quietest frames.
     pub fn snr_db(&self, span: Span) -> Option<f64> {
-        // The median: a chair or a breath in a pause is not the background.
-        self.snr(span, 0.5)
-    }
-
-    /// As [`snr_db`](Self::snr_db), with the background that this share of the pauses is quieter than.
-    fn snr(&self, span: Span, share: f64) -> Option<f64> {
         let frames = self.frames(span);
-        let voiced: Vec<f64> = frames.clone().filter(|i| self.speech[*i]).map(|i| self.powers[i]).collect();
-        if voiced.is_empty() {
-            return None;
-        }
-        let noise = self.background(frames, share);
-        let voice = voiced.iter().sum::<f64>() / voiced.len() as f64 - noise;
-        Some(10.0 * (voice.max(noise * 1e-3) / noise).log10())
+        let all = || self.pauses_between(0..self.powers.len());
+        // The quietest twentieth: no louder than the background can be.
+        let quietest = || percentile(&self.powers[frames.clone()], 0.05).max(DIGITAL_SILENCE);
+        let noise = self.pauses_between(frames.clone()).or_else(all).unwrap_or_else(quietest);
+        self.snr(frames, noise)
     }
 
-    /// Mean square of the background. Pauses without a single audible sample are as quiet as it gets.
-    fn background(&self, frames: Range<usize>, share: f64) -> f64 {
-        let pauses = |range: Range<usize>| -> Vec<f64> {
-            let far = |i: &usize| {
-                let near = i.saturating_sub(DECAY)..(i + DECAY + 1).min(self.speech.len());
-                self.sums[near.start] == self.sums[near.end]
-            };
-            range.filter(far).map(|i| self.powers[i]).collect()
+    /// How far a mean square lies below the voice in these frames.
+    fn snr(&self, frames: Range<usize>, noise: f64) -> Option<f64> {
+        let voiced: Vec<f64> = frames.filter(|i| self.speech[*i]).map(|i| self.powers[i]).collect();
+        let voice = voiced.iter().sum::<f64>() / voiced.len() as f64 - noise;
+        (!voiced.is_empty()).then(|| 10.0 * (voice.max(noise * 1e-3) / noise).log10())
+    }
+
+    /// Mean square of the background in the pauses of a stretch; `None` where there are too few. The median: a chair or a
+    /// breath in a pause is not the background. Pauses without an audible sample are as quiet as it gets.
+    fn pauses_between(&self, frames: Range<usize>) -> Option<f64> {
+        let far = |i: &usize| {
+            let near = i.saturating_sub(DECAY)..(i + DECAY + 1).min(self.speech.len());
+            self.sums[near.start] == self.sums[near.end]
         };
-        let audible =
-            |pauses: &[f64]| -> Vec<f64> { pauses.iter().copied().filter(|p| *p > DIGITAL_SILENCE).collect() };
-        let own = pauses(frames.clone());
-        let mut noise = audible(&own);
-        if noise.len() < BACKGROUND && own.len() >= BACKGROUND {
-            return DIGITAL_SILENCE;
+        let pauses: Vec<f64> = frames.filter(far).map(|i| self.powers[i]).collect();
+        let audible: Vec<f64> = pauses.iter().copied().filter(|p| *p > DIGITAL_SILENCE).collect();
+        match (audible.len() >= BACKGROUND, pauses.len() >= BACKGROUND) {
+            (true, _) => Some(percentile(&audible, 0.5)),
+            (false, true) => Some(DIGITAL_SILENCE),
+            (false, false) => None,
         }
-        if noise.len() < BACKGROUND {
-            noise = audible(&pauses(0..self.powers.len()));
-        }
-        let power = if noise.len() < BACKGROUND {
-            // The quietest twentieth: no louder than the background can be.
-            percentile(&self.powers[frames], 0.05)
-        } else {
-            percentile(&noise, share)
-        };
-        power.max(DIGITAL_SILENCE)
     }
 
     /// The share of clipped samples in a span.
@@ -290,9 +277,12 @@ impl Recording {
         let span = Span::new(seconds(from), seconds(to));
         let speech = self.speech_s(span);
         let share = speech / span.seconds();
-        // A second of speech is worth 7 dB of noise in the noisier pauses, or a long silence; two seconds are worth
-        // being free of clipping.
-        let noise = (CLEAN_DB - self.snr(span, 0.9).unwrap_or(0.0)).max(0.0) * 0.15;
+        // A second of speech is worth 7 dB of noise in the noisiest third, or a long silence; two seconds are worth being
+        // free of clipping.
+        let edge = |third: usize| from + third * (to - from) / 3;
+        let thirds = (0..3).filter_map(|third| self.pauses_between(edge(third)..edge(third + 1)));
+        let noisiest = thirds.max_by(f64::total_cmp).and_then(|noise| self.snr(from..to, noise));
+        let noise = (CLEAN_DB - noisiest.or_else(|| self.snr_db(span)).unwrap_or(0.0)).max(0.0) * 0.15;
         let share_clipped = self.clipped_share(span);
         let clipped = if share_clipped > UNHEARD { 2.0 + 50.0 * share_clipped } else { 0.0 };
         speech.min(ENOUGH_SPEECH_S) + 3.0 * share - noise - clipped - self.long_silences(span) as f64

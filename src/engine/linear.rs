@@ -180,7 +180,8 @@ fn quantise(weight: &Tensor, kind: GgmlDType, device: &Device) -> Result<QTensor
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let share = rows.div_ceil(cores).max(1);
     let part = |from: usize| -> candle_core::Result<Vec<u8>> {
-        let rows = weight.narrow(0, from, share.min(rows - from))?.to_dtype(DType::F32)?.contiguous()?;
+        // A copy: candle quantises from the start of the storage, wherever a view of it begins.
+        let rows = weight.narrow(0, from, share.min(rows - from))?.to_dtype(DType::F32)?.force_contiguous()?;
         Ok(QTensor::quantize(&rows, kind)?.data()?.into_owned())
     };
     let parts: Vec<candle_core::Result<Vec<u8>>> = std::thread::scope(|scope| {

@@ -27,11 +27,13 @@ pub struct Shaper {
     /// Samples not yet given: before the first sound, the last [`LEAD_MS`]; after it, the quiet end.
     held: Vec<f32>,
     started: bool,
+    /// How many samples have been through the fade at the beginning.
+    faded: usize,
 }
 
 impl Shaper {
     pub fn new(rate: u32, gain: f32) -> Self {
-        Self { rate, gain, held: Vec::new(), started: false }
+        Self { rate, gain, held: Vec::new(), started: false, faded: 0 }
     }
 
     fn samples(&self, ms: u32) -> usize {
@@ -41,6 +43,7 @@ impl Shaper {
     /// More raw sound; gives what is certainly not silence at an end.
     pub fn push(&mut self, raw: &[f32]) -> Vec<f32> {
         let gain = self.gain;
+        let mut new = self.held.len();
         self.held.extend(raw.iter().map(|x| limited(x * gain)));
         if !self.started {
             let lead = self.samples(LEAD_MS);
@@ -50,11 +53,13 @@ impl Shaper {
                 return Vec::new();
             };
             self.held.drain(..first.saturating_sub(lead));
-            let fade = self.samples(FADE_MS).max(1);
-            for (i, x) in self.held.iter_mut().take(fade).enumerate() {
-                *x *= i as f32 / fade as f32;
-            }
             self.started = true;
+            new = 0;
+        }
+        let fade = self.samples(FADE_MS).max(1);
+        for x in self.held[new..].iter_mut().take(fade - self.faded) {
+            *x *= self.faded as f32 / fade as f32;
+            self.faded += 1;
         }
         // The end of the clause fades out, so that much is always kept back.
         let sure = self.held.len().saturating_sub(self.samples(FADE_MS));

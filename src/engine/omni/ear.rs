@@ -93,6 +93,13 @@ impl Ear {
 
     /// Encoder states `[n, width]` to embeddings `[n / pool, llm hidden]`.
     fn project(&self, states: &Tensor) -> Result<Tensor, EngineError> {
+        // Asked here, since the rectifier below makes zeros of what is not a number.
+        if !states.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+            return Err(EngineError::Model(
+                "the audio encoder computed a value that is not a number: its files are damaged; pull the model again"
+                    .into(),
+            ));
+        }
         let [first, second] = &self.projector;
         let projected = second.forward(&first.forward(&states.to_dtype(self.dtype)?)?.relu()?)?;
         let (n, hidden) = projected.dims2()?;

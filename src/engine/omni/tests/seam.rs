@@ -334,8 +334,8 @@ fn a_loaded_model_has_run_every_stage() {
     let mut worked = Worked::default();
     super::super::warm::up(&mut omni, &mut worked).unwrap();
     let units = |stage| worked.0.iter().filter(|(s, _)| *s == stage).map(|(_, units)| units).sum::<usize>();
-    // The second and the half of the stream, three words, and frames for a first chunk of sound.
-    assert_eq!(units(Stage::AudioEncode), 24_000);
+    // The voice's second, the second and the half of the stream, three words, and frames for a first chunk of sound.
+    assert_eq!(units(Stage::AudioEncode), 40_000);
     assert_eq!(units(Stage::LlmDecode), 3);
     assert!(units(Stage::LlmPrefill) > 50 && units(Stage::TtsPrefill) > 10);
     assert!((16..=24).contains(&units(Stage::TtsDecode)));

@@ -578,8 +578,10 @@ fn kept_conversations_are_searched_opened_exported_and_deleted() {
     };
     let list = vec![entry("b", "Are there birds?"), entry("a", "Are there trees?")];
     window.tell([Event::Conversations { query: String::new(), list, open: Some("b".into()) }]);
-    window.press("Are there trees?");
-    window.press("Are there birds?");
+    for title in ["Are there trees?", "Are there birds?"] {
+        window.harness.get_by_role_and_label(Role::Button, title).click();
+        window.harness.run();
+    }
     assert_eq!(window.commands(), [Command::OpenConversation("a".into())], "the one that is open is not opened again");
     window.press("Delete Are there birds?");
     window.press("Delete Are there trees?");

@@ -1,4 +1,5 @@
 //! Hearing with the real models: Whisper base, Smart Turn, earshot. See `common/models.rs` for where they are.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod common;
 

@@ -32,6 +32,7 @@ const FAINT: f32 = 0.1;
 const MARK_EVERY: u32 = 32;
 
 /// What the ear is told.
+#[expect(clippy::large_enum_variant, reason = "sent when a device changes; a box would save nothing that is noticed")]
 pub enum EarJob {
     /// Another microphone from now on (`None`: there is none).
     Card(Option<CaptureEnd>),

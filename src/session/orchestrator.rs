@@ -377,11 +377,10 @@ impl Orchestrator {
             self.job(Job::Read(text));
         } else if let Some(record) = &mut self.record
             && let Some(seconds) = record.spoke_until(self.utterance.last_voiced())
+            && self.engine.as_ref().is_some_and(|engine| !engine.transcribes)
         {
-            if self.engine.as_ref().is_some_and(|engine| !engine.transcribes) {
-                let turn = record.number;
-                self.tell(Event::HeardSound { turn, seconds });
-            }
+            let turn = record.number;
+            self.tell(Event::HeardSound { turn, seconds });
         }
         let Some(engine) = &self.engine else { return };
         self.cancel = CancelToken::default();

@@ -100,7 +100,7 @@ fn a_model_that_does_not_fit_is_refused_before_it_is_loaded() {
     let (refused, told) = load(1_000_000);
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("1 MB are free") && refused.contains("close other programs"), "{refused}");
-    assert_eq!(told, [String::new(); 0]);
+    assert!(told.is_empty(), "{told:?}");
     let (loaded, told) = load(1_000_000_000);
     loaded.unwrap();
     assert!(told[0].contains("needs") && told[0].contains("1.0 GB are free"), "{told:?}");

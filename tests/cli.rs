@@ -375,7 +375,20 @@ fn a_random_checkpoint_answers_and_every_stage_is_told() -> Result<()> {
     let ran = run(place
         .antiphon()
         .env("RUST_LOG", "antiphon=info")
-        .args(["converse", "--engine", "omni", "--quantize", "q4_k", "--text-chunk", "8", "--seed", "4", "--json"])
+        .args([
+            "converse",
+            "--engine",
+            "omni",
+            "--quantize",
+            "q4_k",
+            "--text-chunk",
+            "8",
+            "--answer-tokens",
+            "40",
+            "--seed",
+            "2",
+            "--json",
+        ])
         .arg("--model")
         .arg(&model)
         .arg("--voice")

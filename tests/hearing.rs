@@ -133,8 +133,10 @@ fn the_encoder_agrees_with_candle_transformers() {
         (states - &expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap()
     };
     let (approximate, exact) = (furthest(Activation::GeluTanh), furthest(Activation::Gelu));
+    // As parts of the largest state: at 1500 positions, the two differ by the rounding of their sums.
     eprintln!("off by {approximate} with the approximate GELU, by {exact} with the exact one");
-    assert!(approximate < 1e-4, "{approximate}");
+    let largest = expected.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+    assert!(approximate < 1e-4 * largest, "{approximate} of {largest}");
     assert!(exact > 1e-2, "the exact GELU should differ: {exact}");
 }
 

@@ -101,6 +101,9 @@ impl HistoryPanel {
         ui.add_space(2.0);
         if !self.asked {
             self.asked = ui.add(Button::new(RichText::new(DELETE_ALL).small().weak()).frame(false)).clicked();
+            if self.asked {
+                ui.ctx().request_repaint();
+            }
             return;
         }
         ui.horizontal_wrapped(|ui| {

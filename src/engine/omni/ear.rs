@@ -4,7 +4,7 @@
 
 use super::config::OmniConfig;
 use super::prompt;
-use super::weights::{Reported, Weights};
+use super::weights::{Reported, Weights, must_be_numbers};
 use crate::dsp::mel::{LogMel, Mel};
 use crate::engine::EngineError;
 use crate::engine::audio_encoder::{AudioEncoder, EncoderCache};
@@ -93,13 +93,7 @@ impl Ear {
 
     /// Encoder states `[n, width]` to embeddings `[n / pool, llm hidden]`.
     fn project(&self, states: &Tensor) -> Result<Tensor, EngineError> {
-        // Asked here, since the rectifier below makes zeros of what is not a number.
-        if !states.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?.is_finite() {
-            return Err(EngineError::Model(
-                "the audio encoder computed a value that is not a number: its files are damaged; pull the model again"
-                    .into(),
-            ));
-        }
+        must_be_numbers(states, "audio encoder")?;
         let [first, second] = &self.projector;
         let projected = second.forward(&first.forward(&states.to_dtype(self.dtype)?)?.relu()?)?;
         let (n, hidden) = projected.dims2()?;

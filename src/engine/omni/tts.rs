@@ -15,7 +15,7 @@
 use super::codes::{ChooseCodes, CodeFilter, Moment};
 use super::config::TtsConfig;
 use super::probe::Probe;
-use super::weights::{Reported, Weights};
+use super::weights::{Reported, Weights, must_be_numbers};
 use crate::engine::EngineError;
 use crate::engine::device::keep_launch_tables;
 use crate::engine::kv_cache::KvCache;
@@ -131,7 +131,9 @@ impl Tts {
     pub fn speaker(&self, hidden: &Tensor) -> Result<Tensor, EngineError> {
         let [first, second] = &self.projector;
         let hidden = hidden.to_device(self.decoder.device())?.to_dtype(self.decoder.dtype())?;
-        let projected = second.forward(&first.forward(&hidden)?.relu()?)?;
+        let projected = first.forward(&hidden)?;
+        must_be_numbers(&projected, "speech model")?;
+        let projected = second.forward(&projected.relu()?)?;
         let length = projected.to_dtype(DType::F32)?.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12f32)?;
         Ok(projected.broadcast_div(&length.to_dtype(projected.dtype())?)?)
     }

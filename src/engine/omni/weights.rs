@@ -374,3 +374,14 @@ fn read_index(index: &Path) -> Result<BTreeMap<String, String>, EngineError> {
         })
         .collect()
 }
+
+/// An error when `values` hold one that is not a number: the weights they were computed with are damaged. To be asked
+/// before a rectifier, which makes zeros of such values.
+pub fn must_be_numbers(values: &Tensor, part: &str) -> Result<(), EngineError> {
+    if values.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+        return Ok(());
+    }
+    Err(EngineError::Model(format!(
+        "the {part} computed a value that is not a number: its files are damaged; pull the model again"
+    )))
+}

@@ -20,8 +20,8 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
-/// The epoch of what is replayed, which no reply reaches.
-const REPLAY: u64 = u64::MAX / 2;
+/// The epoch of what is replayed, which no reply reaches; samples of voices have those above.
+const REPLAY: u64 = (1 << 62) - 1;
 
 /// Which engine answers, by its name on the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

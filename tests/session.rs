@@ -122,6 +122,8 @@ fn an_interruption_stops_the_sound_and_the_engine_keeps_what_was_heard() {
         steps.extend([text(&format!("word{i:02} ")), tone(0.5, 10)]);
     }
     let mut rig = Talk::start(script(steps));
+    // This card's microphone does not hear its loudspeaker.
+    rig.commands.send(Command::SetHeadphones(true));
     rig.say("sky");
     rig.until_state(TurnState::Speaking);
     std::thread::sleep(Duration::from_millis(1500));

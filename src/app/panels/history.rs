@@ -43,7 +43,7 @@ impl HistoryPanel {
         ui.add_space(4.0);
         self.search(ui, commands);
         ui.add_space(6.0);
-        let below = if self.asked { 126.0 } else { 96.0 };
+        let below = if self.asked { 160.0 } else { 130.0 };
         let room = (ui.available_height() - below).max(ROW);
         ScrollArea::vertical().max_height(room).auto_shrink([false, false]).content_margin(Margin::ZERO).show(
             ui,

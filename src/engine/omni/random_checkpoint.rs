@@ -1,7 +1,7 @@
 //! Checkpoints with random numbers in them: real names, real shapes, of any size.
 //!
 //! For tests and for measuring speed where the real weights are not at hand. This file: sizes, names and shapes, and the
-//! configuration; [`write`]: the folder itself, streamed; [`tokenizers`]: vocabularies that load, with the special tokens
+//! configuration; [`mod@write`]: the folder itself, streamed; [`tokenizers`]: vocabularies that load, with the special tokens
 //! of the released ones. Owns nothing.
 //! Invariant: [`tensors`] of the full size are exactly those of the released checkpoint's speech path.
 

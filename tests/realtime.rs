@@ -1,7 +1,8 @@
 //! Proof that the audio callbacks neither allocate, nor wait, nor panic: a million buffers of random sizes each, under an
 //! allocator that counts every allocation made where none is allowed, and under the kernel's count of how often a thread
 //! gave up its core of its own accord, which a lock that is held, a sleep or a blocking system call makes it do. With
-//! flushes, ducking and changes of the device in between. The same code runs under a real sound card.
+//! flushes, ducking and changes of the device in between. The same code runs under a real sound card. With
+//! `--release -- --nocapture` it also says which share of its period the worst callback took.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use antiphon::audio::Joiner;
@@ -15,6 +16,7 @@ use cpal::I24;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: AllocDisabler = AllocDisabler;
@@ -57,17 +59,71 @@ fn random_size(rng: &mut SmallRng) -> usize {
 }
 
 /// How often this thread has waited for something so far.
-#[cfg(target_os = "linux")]
 fn waits() -> u64 {
+    switches("voluntary_ctxt_switches")
+}
+
+/// How often this thread has lost its core for this reason so far.
+#[cfg(target_os = "linux")]
+fn switches(why: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(why)).unwrap();
     line.split_whitespace().last().unwrap().parse().unwrap()
 }
 
 /// Elsewhere nobody counts.
 #[cfg(not(target_os = "linux"))]
-fn waits() -> u64 {
+fn switches(_why: &str) -> u64 {
     0
+}
+
+/// Smaller buffers than this no sound service of today asks for; they are tried, but not measured.
+const SMALLEST: usize = 64;
+
+/// Which share of their periods callbacks took. A figure to be read, not a promise: what else runs on the machine takes
+/// its share as well.
+#[derive(Default)]
+struct Shares {
+    worst: f64,
+    /// Of that, its frames, its rate, and its time.
+    at: (usize, u32, Duration),
+    sum: f64,
+    measured: u64,
+    /// Callbacks that something else interrupted: not their own doing.
+    interrupted: u64,
+    interruptions: u64,
+}
+
+impl Shares {
+    fn add(&mut self, frames: usize, rate: u32, took: Duration) {
+        if frames < SMALLEST {
+            return;
+        }
+        let share = took.as_secs_f64() * f64::from(rate) / frames as f64;
+        if share > self.worst {
+            // Only what would be the worst is worth a look at the kernel's count.
+            let before = std::mem::replace(&mut self.interruptions, switches("nonvoluntary_ctxt_switches"));
+            if before != self.interruptions {
+                self.interrupted += 1;
+                return;
+            }
+            (self.worst, self.at) = (share, (frames, rate, took));
+        }
+        self.sum += share;
+        self.measured += 1;
+    }
+
+    fn tell(&self, which: &str) {
+        let (frames, rate, took) = self.at;
+        println!(
+            "{which}: the worst of {} callbacks took {:.2} % of its period ({took:?} for {frames} frames at {rate} Hz), \
+             the average one {:.3} %; {} more were interrupted by another program",
+            self.measured,
+            self.worst * 100.0,
+            self.sum / self.measured.max(1) as f64 * 100.0,
+            self.interrupted
+        );
+    }
 }
 
 /// A loudspeaker as the house uses it.
@@ -87,8 +143,9 @@ impl Loudspeaker {
         Self { callback, end, tap, frames: 0, beats: 0, now }
     }
 
-    fn run(&mut self, buffers: &mut Buffers, format: usize, frames: usize, channels: usize) {
+    fn run(&mut self, buffers: &mut Buffers, format: usize, frames: usize, channels: usize, shares: &mut Shares) {
         let (n, callback, now) = (frames * channels, &mut self.callback, self.now);
+        let start = Instant::now();
         assert_no_alloc(|| match format {
             0 => callback.process(&mut buffers.f32[..n], channels, now),
             1 => callback.process(&mut buffers.i16[..n], channels, now),
@@ -97,6 +154,7 @@ impl Loudspeaker {
             4 => callback.process(&mut buffers.i32[..n], channels, now),
             _ => callback.process(&mut buffers.u8[..n], channels, now),
         });
+        shares.add(frames, self.end.rate, start.elapsed());
         self.frames += frames as u64;
         self.beats += 1;
         self.now = self.now + Micros::of_samples(frames as u64, self.end.rate);
@@ -131,7 +189,7 @@ fn a_million_output_buffers() {
         discarded += control.discarded_frames();
         starved += control.starved_events();
     };
-    let (mut waited, mut before) = (0, waits());
+    let (mut waited, mut before, mut shares) = (0, waits(), Shares::default());
     for _ in 0..BUFFERS {
         if rng.random_range(0..DEVICE_LASTS) == 0 {
             // What an unplugged device leaves behind is thrown away whole, whatever it was at: fading, ducked, starving.
@@ -161,10 +219,11 @@ fn a_million_output_buffers() {
             _ => {}
         }
         let (n, channels) = (random_size(&mut rng), CHANNELS[rng.random_range(0..CHANNELS.len())]);
-        device.run(&mut buffers, rng.random_range(0..6), n, channels);
+        device.run(&mut buffers, rng.random_range(0..6), n, channels, &mut shares);
     }
     waited += waits() - before;
     add(&device);
+    shares.tell("output");
     assert_eq!(violation_count(), 0, "the output callback allocated");
     assert_eq!(waited, 0, "the output callback waited");
     assert!(!beyond, "a sample beyond full scale");
@@ -188,8 +247,9 @@ impl Microphone {
         Self { callback, end, frames: 0, read: 0, now }
     }
 
-    fn run(&mut self, buffers: &Buffers, format: usize, frames: usize, channels: usize) {
+    fn run(&mut self, buffers: &Buffers, format: usize, frames: usize, channels: usize, shares: &mut Shares) {
         let (n, callback, now) = (frames * channels, &mut self.callback, self.now);
+        let start = Instant::now();
         assert_no_alloc(|| match format {
             0 => callback.process(&buffers.f32[..n], channels, now),
             1 => callback.process(&buffers.i16[..n], channels, now),
@@ -198,6 +258,7 @@ impl Microphone {
             4 => callback.process(&buffers.i32[..n], channels, now),
             _ => callback.process(&buffers.u8[..n], channels, now),
         });
+        shares.add(frames, self.end.rate, start.elapsed());
         self.frames += frames as u64;
         self.now = self.now + Micros::of_samples(frames as u64, self.end.rate);
     }
@@ -218,7 +279,7 @@ fn a_million_input_buffers() {
     let mut device = Microphone::new(48_000, Micros(1_000_000));
     let mut heard = Vec::with_capacity(1_000_000);
     let (mut devices, mut lost) = (1, 0);
-    let (mut waited, mut before) = (0, waits());
+    let (mut waited, mut before, mut shares) = (0, waits(), Shares::default());
     for _ in 0..BUFFERS {
         if rng.random_range(0..DEVICE_LASTS) == 0 {
             let rate = RATES[rng.random_range(0..RATES.len())];
@@ -234,10 +295,11 @@ fn a_million_input_buffers() {
             device.read += device.end.read(&mut heard) as u64;
         }
         let (n, channels) = (random_size(&mut rng), CHANNELS[rng.random_range(0..CHANNELS.len())]);
-        device.run(&buffers, rng.random_range(0..6), n, channels);
+        device.run(&buffers, rng.random_range(0..6), n, channels, &mut shares);
     }
     waited += waits() - before;
     lost += device.check();
+    shares.tell("input");
     assert_eq!(violation_count(), 0, "the input callback allocated");
     assert_eq!(waited, 0, "the input callback waited");
     assert!(lost > 0, "the overflow was never tried");

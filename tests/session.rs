@@ -122,15 +122,16 @@ fn an_interruption_stops_the_sound_and_the_engine_keeps_what_was_heard() {
         steps.extend([text(&format!("word{i:02} ")), tone(0.5, 10)]);
     }
     let mut rig = Talk::start(script(steps));
-    // This card's microphone does not hear its loudspeaker.
-    rig.commands.send(Command::SetHeadphones(true));
     rig.say("sky");
     rig.until_state(TurnState::Speaking);
     std::thread::sleep(Duration::from_millis(1500));
     rig.say("joke");
     let report = rig.until_ended();
     assert!(report.cut_off && report.spoken_bytes > 7 && report.spoken_bytes < 70, "{report:?}");
+    let stop = report.barge_in_stop_ms.expect("the answer was stopped by a voice");
+    println!("the answer was silent {stop:.0} ms after the interruption was certain");
     let next = rig.until_ended();
+    assert_eq!(next.barge_in_stop_ms, None);
     assert_eq!(next.turn, report.turn + 1, "the interrupting words are a turn of their own");
     let (recording, asked) = rig.stop();
     assert!(asked.contains(&Recorded::Truncated(report.spoken_bytes)), "{asked:?}");

@@ -90,6 +90,7 @@ pub struct Meters {
     /// Milliseconds per turn.
     pub ttfa: Histogram,
     pub ttfa_compute: Histogram,
+    pub barge_in_stop: Histogram,
     pub rtf: Histogram,
     /// The last turn that ended, and its waterfall.
     pub last: Option<TurnReport>,
@@ -112,6 +113,7 @@ impl Default for Meters {
             stages: BTreeMap::new(),
             ttfa: Histogram::new(TURN_WINDOW),
             ttfa_compute: Histogram::new(TURN_WINDOW),
+            barge_in_stop: Histogram::new(TURN_WINDOW),
             rtf: Histogram::new(TURN_WINDOW),
             last: None,
             bars: Vec::new(),
@@ -380,6 +382,7 @@ impl ViewState {
         for (histogram, value) in [
             (&mut meters.ttfa, report.ttfa_ms),
             (&mut meters.ttfa_compute, report.ttfa_compute_ms),
+            (&mut meters.barge_in_stop, report.barge_in_stop_ms),
             (&mut meters.rtf, report.rtf),
         ] {
             if let Some(value) = value {

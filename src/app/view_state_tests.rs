@@ -208,6 +208,18 @@ fn a_replay_can_be_interrupted() {
 }
 
 #[test]
+fn an_interruption_is_in_the_meters_and_an_answer_to_its_end_is_not() {
+    let end = |turn, barge_in_stop_ms| {
+        let report = TurnReport { turn, barge_in_stop_ms, ..TurnReport::default() };
+        Event::TurnEnded { report: Box::new(report), bars: Vec::new() }
+    };
+    let view = after([end(1, Some(31.0)), end(2, None), end(3, Some(45.0)), end(4, None)]);
+    let stops: Vec<f64> = view.meters.barge_in_stop.newest(9).collect();
+    assert_eq!(stops, [31.0, 45.0]);
+    assert_eq!(view.meters.last.unwrap().barge_in_stop_ms, None);
+}
+
+#[test]
 fn a_question_that_is_not_written_down_is_shown_by_its_length() {
     let view = after([Event::HeardSound { turn: 1, seconds: 2.13 }, answer(1, "Yes.")]);
     assert_eq!((view.turns[0].heard.as_str(), view.turns[0].heard_final), ("(spoken, 2.1 s)", true));

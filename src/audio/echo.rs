@@ -4,7 +4,8 @@
 //! from the microphone what it finds of that. The canceller is a port of WebRTC's AEC3 (`sonora-aec3`, BSD-3-Clause),
 //! which finds the delay of the room and of the devices by itself, up to about half a second. Both live on the ear
 //! thread; the callbacks only fill the [`Tap`]. Invariants: as many samples come out as go in; while nothing was played
-//! for a while, the sound passes unchanged but for the delay of [`EchoCanceller::DELAY`] samples.
+//! for a while, or when it is told to leave the sound as it came, the sound passes unchanged but for the delay of
+//! [`EchoCanceller::DELAY`] samples.
 
 use super::playback::{PlaybackControl, PlaybackEnd, Tap};
 use crate::dsp::resample::{ResampleError, Resampler};
@@ -32,6 +33,10 @@ pub struct EchoCanceller {
     near: Block,
     /// The newest block of the microphone as it came, which has not come out yet.
     before: [f32; EchoCanceller::DELAY],
+    /// What a linear filter alone leaves of the microphone's sound.
+    linear: Block,
+    /// How much of what comes out is as it came, 0..1: the rest is without echo.
+    as_it_came: f32,
     /// Whether the last block passed unchanged.
     passing: bool,
     /// Samples since the far end was last heard.
@@ -46,6 +51,8 @@ impl Default for EchoCanceller {
             far: Block::new(1, 1),
             near: Block::new(1, 1),
             before: [0.0; Self::DELAY],
+            linear: Block::new(1, 1),
+            as_it_came: 1.0,
             passing: true,
             quiet: QUIET,
         }
@@ -59,9 +66,12 @@ impl EchoCanceller {
     pub const DELAY: usize = 64;
 
     /// Removes from `near` the echo of `far`, what was played meanwhile. Both are 16 kHz mono, of the same length, a
-    /// multiple of [`BLOCK`](Self::BLOCK).
-    pub fn process(&mut self, far: &[f32], near: &mut [f32]) {
+    /// multiple of [`BLOCK`](Self::BLOCK). With `as_it_came` it goes on learning the echo, but takes nothing out. Gives
+    /// how many dB of the sound a linear filter explained by what was played: what somebody else says, it never does.
+    pub fn process(&mut self, far: &[f32], near: &mut [f32], as_it_came: bool) -> f32 {
         debug_assert!(far.len() == near.len() && near.len().is_multiple_of(Self::BLOCK));
+        // One is a millionth of the softest sound there is, in the amplitudes of 16-bit samples.
+        let (mut came, mut left) = (1.0, 1.0);
         for (far, near) in far.chunks_exact(Self::BLOCK).zip(near.chunks_exact_mut(Self::BLOCK)) {
             let heard = far.iter().any(|x| x.abs() > SILENCE);
             self.quiet = if heard { 0 } else { self.quiet.saturating_add(Self::BLOCK) };
@@ -69,18 +79,21 @@ impl EchoCanceller {
                 if std::mem::take(&mut self.passing) {
                     // The block that has not come out yet is the first that it has to know of.
                     let mut owed = self.before;
-                    self.cancel(&[0.0; Self::BLOCK], &mut owed);
+                    self.cancel(&[0.0; Self::BLOCK], &mut owed, true);
                 }
-                self.cancel(far, near);
+                came += near.iter().map(|x| (x * FULL_SCALE).powi(2)).sum::<f32>();
+                self.cancel(far, near, as_it_came);
+                left += self.linear.view(0, 0).iter().map(|x| x * x).sum::<f32>();
             } else {
-                self.passing = true;
+                (self.passing, self.as_it_came) = (true, 1.0);
                 // One block later is exactly the canceller's own delay.
                 near.swap_with_slice(&mut self.before);
             }
         }
+        10.0 * (came / left).log10()
     }
 
-    fn cancel(&mut self, far: &[f32], near: &mut [f32]) {
+    fn cancel(&mut self, far: &[f32], near: &mut [f32], as_it_came: bool) {
         let scaled = |block: &mut Block, samples: &[f32]| {
             for (to, from) in block.view_mut(0, 0).iter_mut().zip(samples) {
                 *to = from * FULL_SCALE;
@@ -88,11 +101,18 @@ impl EchoCanceller {
         };
         scaled(&mut self.far, far);
         scaled(&mut self.near, near);
-        self.before.copy_from_slice(near);
+        // Where the processor has nothing to say yet, nothing is explained.
+        scaled(&mut self.linear, near);
+        let saturated = near.iter().any(|x| x.abs() >= 0.999);
+        // As it came, in step with what comes out of the processor.
+        near.swap_with_slice(&mut self.before);
         self.processor.buffer_render(&self.far);
-        self.processor.process_capture(false, near.iter().any(|x| x.abs() >= 0.999), None, &mut self.near);
+        self.processor.process_capture(false, saturated, Some(&mut self.linear), &mut self.near);
+        let step = if as_it_came { 1.0 } else { -1.0 } / Self::BLOCK as f32;
         for (to, from) in near.iter_mut().zip(self.near.view(0, 0)) {
-            *to = from / FULL_SCALE;
+            // From one to the other within a block: at once it would click.
+            self.as_it_came = (self.as_it_came + step).clamp(0.0, 1.0);
+            *to = self.as_it_came * *to + (1.0 - self.as_it_came) * from / FULL_SCALE;
         }
     }
 }

@@ -15,7 +15,7 @@ fn cancelled(far: &[f32], near: &[f32]) -> Vec<f32> {
     let mut canceller = EchoCanceller::default();
     let mut out = near.to_vec();
     for (far, near) in far.chunks_exact(256).zip(out.chunks_exact_mut(256)) {
-        canceller.process(far, near);
+        canceller.process(far, near, false);
     }
     out
 }
@@ -67,6 +67,29 @@ fn without_an_answer_every_sample_passes_as_it_came() {
     let silence = vec![0.0; said.len()];
     let out = cancelled(&silence, said);
     assert_eq!(out[EchoCanceller::DELAY..], said[..said.len() - EchoCanceller::DELAY]);
+}
+
+#[test]
+fn what_is_to_be_left_as_it_came_is_and_the_echo_is_learned_all_the_same() {
+    let far = ["capital", "fruit", "sky"].map(fixture).concat();
+    let echo = echo_of(&far, &Room::echo(-12.0, 60, RATE));
+    let (mut canceller, mut out, frames) = (EchoCanceller::default(), echo.clone(), echo.len() / 256);
+    let mut explained = Vec::new();
+    for (i, (far, near)) in far.chunks_exact(256).zip(out.chunks_exact_mut(256)).enumerate() {
+        explained.push(canceller.process(far, near, i < frames / 2));
+    }
+    let (half, delay) = (frames / 2 * 256, EchoCanceller::DELAY);
+    assert_eq!(out[delay..half], echo[..half - delay]);
+    let second = half + 1024..half + 1024 + RATE as usize;
+    let less = level::rms_db(&echo[second.clone()]) - level::rms_db(&out[second]);
+    assert!(less > 20.0, "from the first frame that it may, it takes {less} dB away");
+    // A filter explains an echo, and it does not explain somebody else.
+    let most = |explained: &[f32]| explained.iter().copied().fold(f32::MIN, f32::max);
+    assert!(most(&explained) > 15.0, "{} dB", most(&explained));
+    let (mut canceller, mut said) = (EchoCanceller::default(), fixture("joke"));
+    let process = |(far, near): (&[f32], &mut [f32])| canceller.process(far, near, false);
+    let explained: Vec<f32> = far.chunks_exact(256).zip(said.chunks_exact_mut(256)).map(process).collect();
+    assert!(most(&explained) < 3.0, "{} dB", most(&explained));
 }
 
 #[test]

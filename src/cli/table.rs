@@ -41,6 +41,9 @@ fn write_turn(out: &mut String, report: &TurnReport) -> std::fmt::Result {
         ms(report.end_of_turn_ms),
         ms(report.ttfa_compute_ms)
     )?;
+    if let Some(stop) = report.barge_in_stop_ms {
+        writeln!(out, "interrupted: silent {stop:.0} ms after that was certain")?;
+    }
     let rtf = report.rtf.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
     writeln!(
         out,

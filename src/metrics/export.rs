@@ -30,6 +30,9 @@ pub struct TurnReport {
     pub ttfa_compute_ms: Option<f64>,
     /// When the turn was taken for ended.
     pub end_of_turn_ms: Option<f64>,
+    /// For an answer that the user's voice broke off: from when the interruption was certain to the last audible sample
+    /// at the device.
+    pub barge_in_stop_ms: Option<f64>,
     /// Time to make the answer's sound / time it plays; below 1 is faster than it is spoken.
     pub rtf: Option<f64>,
     /// Seconds of sound made for the answer.
@@ -109,7 +112,7 @@ mod tests {
         let line = to_json_line(&report).unwrap();
         assert_eq!(
             line,
-            r#"{"turn":2,"heard":"你好\n\"hi\"","question_seconds":1.5,"answer":"Hello.","spoken_bytes":6,"cut_off":false,"ttfa_ms":612.5,"ttfa_compute_ms":null,"end_of_turn_ms":null,"rtf":null,"speech_seconds":0.75,"starvation_events":0,"starvation_ms":0.0,"xruns":0,"stages":[{"stage":"llm_prefill","total_ms":80.0,"count":1,"units":40,"first_start_ms":-10.0,"last_end_ms":70.0}]}"#
+            r#"{"turn":2,"heard":"你好\n\"hi\"","question_seconds":1.5,"answer":"Hello.","spoken_bytes":6,"cut_off":false,"ttfa_ms":612.5,"ttfa_compute_ms":null,"end_of_turn_ms":null,"barge_in_stop_ms":null,"rtf":null,"speech_seconds":0.75,"starvation_events":0,"starvation_ms":0.0,"xruns":0,"stages":[{"stage":"llm_prefill","total_ms":80.0,"count":1,"units":40,"first_start_ms":-10.0,"last_end_ms":70.0}]}"#
         );
         assert_eq!(serde_json::from_str::<TurnReport>(&line).unwrap(), report);
     }

@@ -129,6 +129,11 @@ impl CardKeeper {
         }
     }
 
+    /// The loudspeaker's controls, when there is one.
+    pub fn playback(&self) -> Option<&Arc<PlaybackControl>> {
+        self.playback.as_ref()
+    }
+
     pub fn duck(&mut self, down: bool) {
         self.ducked = down;
         if let Some(playback) = &self.playback {

@@ -16,6 +16,7 @@ use crate::engine::HEARING_RATE;
 use crate::metrics::{Stage, StageMark};
 use crate::time::Micros;
 use crate::turn::echo_gate::EchoGate;
+use crate::turn::echo_path::EchoPath;
 use crate::turn::endpoint::{self, Opinion, Verdict, decide, decide_by_silence};
 use crate::turn::vad::{FRAME, Vad, VadChange, VadConfig, VadFrame};
 use std::collections::VecDeque;
@@ -83,6 +84,7 @@ struct Source {
 struct Echo {
     far: FarEnd,
     canceller: EchoCanceller,
+    path: EchoPath,
     gate: EchoGate,
     /// What sounded during a frame.
     played: Vec<f32>,
@@ -90,7 +92,13 @@ struct Echo {
 
 impl Echo {
     fn of(far: FarEnd) -> Self {
-        Echo { far, canceller: EchoCanceller::default(), gate: EchoGate::default(), played: vec![0.0; FRAME] }
+        Echo {
+            far,
+            canceller: EchoCanceller::default(),
+            path: EchoPath::default(),
+            gate: EchoGate::default(),
+            played: vec![0.0; FRAME],
+        }
     }
 }
 
@@ -235,8 +243,13 @@ impl<'a> Ear<'a> {
         };
         let start = Micros::now();
         echo.far.sounded(end, newest, &mut echo.played);
-        echo.canceller.process(&echo.played, frame);
-        let lets_through = echo.gate.lets_through(level::rms_db(&echo.played), level::rms_db(frame));
+        let far_db = level::rms_db(&echo.played);
+        let possible = echo.path.hear(far_db, level::rms_db(frame));
+        let explained_db = echo.canceller.process(&echo.played, frame, possible.as_it_came);
+        echo.path.explained(explained_db);
+        // The gate knows what cancelling leaves, and nothing of sound that was left as it came.
+        let left = echo.gate.lets_through(far_db, level::rms_db(frame));
+        let lets_through = possible.somebody || (left && !possible.as_it_came);
         if let Some(mark) = self.echo_work.done(start) {
             self.tell(EarEvent::Mark(mark));
         }

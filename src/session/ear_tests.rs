@@ -147,6 +147,46 @@ fn a_moved_microphone_makes_nobody_speak() {
     });
 }
 
+/// Steady sound of the loudspeaker.
+fn tone() -> VecDeque<f32> {
+    (0..RATE * 5).map(|i| 0.5 * (std::f32::consts::TAU * 440.0 * i as f32 / RATE as f32).sin()).collect()
+}
+
+#[test]
+fn over_headphones_that_nobody_told_of_every_word_is_heard() {
+    // What the canceller does to sound without echo depends on how the sound falls into its blocks of 192 samples.
+    for (playing, far) in [("a tone", tone()), ("speech", answer())] {
+        for (word, gain) in [("joke", 1.0), ("stop", 1.0), ("stop", 0.3)] {
+            for (at, shift) in [(80, 0), (80, 135), (200, 60), (200, 100)] {
+                with_ear(nobody(), Room::default(), |ear, world| {
+                    world.answer = far.clone();
+                    world.step(ear, at);
+                    let said = fixture(word).iter().map(|x| x * gain).collect::<Vec<f32>>();
+                    world.card.say(&[vec![0.0; shift], said].concat());
+                    world.step(ear, 170);
+                    let told = format!("{word} at a gain of {gain}, {at}0 ms and {shift} samples into {playing}");
+                    assert!(!world.onsets().is_empty(), "{told}: nobody was heard");
+                    assert!(world.onsets()[0] > at, "{told}: heard before it was said");
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn headphones_that_are_pulled_out_make_nobody_speak() {
+    for db in [-6.0, -12.0, -20.0] {
+        with_ear(nobody(), Room::default(), |ear, world| {
+            world.answer = answer();
+            world.step(ear, 400);
+            world.card.enter(room(db));
+            world.step(ear, 500);
+            let spoken = world.told.iter().filter(|(_, e)| matches!(e, EarEvent::Frame { speech: true, .. })).count();
+            assert!(spoken < 250 / 16, "{spoken} frames of echo at {db} dB were taken for speech");
+        });
+    }
+}
+
 #[test]
 fn headphones_leave_the_sound_alone() {
     with_ear(nobody(), Room::default(), |ear, world| {

@@ -10,6 +10,7 @@
 //! ```
 
 mod archivist;
+mod barge_in;
 mod card_keeper;
 pub mod command;
 mod ear;

@@ -11,6 +11,7 @@ mod devices;
 mod hearing;
 mod voice;
 
+use super::barge_in::{BargeIn, Ended};
 use super::card_keeper::{CardKeeper, CardSource};
 use super::command::Command;
 use super::ear::EarJob;
@@ -80,6 +81,7 @@ pub struct Orchestrator {
     listening: Listening,
     /// Weighs a sound made during an answer, until it is known for an interruption or not.
     doubt: Option<BackChannel>,
+    barge_in: BargeIn,
     typed: Option<String>,
     fault: Option<String>,
     shown: Option<TurnState>,
@@ -110,6 +112,7 @@ impl Orchestrator {
             pause_cancel: CancelToken::default(),
             listening: Listening::new(opening.hands_free),
             doubt: None,
+            barge_in: BargeIn::default(),
             typed: None,
             fault: None,
             shown: None,
@@ -132,9 +135,13 @@ impl Orchestrator {
                 next_tick = Micros::now() + TICK;
                 self.tick();
             }
+            if let Some(ended) = self.barge_in.over(Micros::now()) {
+                self.tell_ended(ended);
+            }
             self.mind_the_ear();
             self.show_state();
         }
+        self.settle_ended();
         self.cancel.cancel();
         self.pause_cancel.cancel();
         self.wires.live.store(0, Ordering::Release);
@@ -164,6 +171,8 @@ impl Orchestrator {
     }
 
     fn command(&mut self, command: Command) {
+        // It may be about what is kept.
+        self.settle_ended();
         match command {
             Command::Voice(command) => self.voice_command(command),
             Command::Talk => {
@@ -340,6 +349,7 @@ impl Orchestrator {
                 self.cancel.cancel();
                 self.wires.live.store(0, Ordering::Release);
                 self.cards.flush();
+                self.barge_in.stop(self.cards.playback());
             }
             Effect::Retract => {
                 if let Some(record) = &mut self.record {
@@ -400,7 +410,25 @@ impl Orchestrator {
             self.history.add(record.number, &record.question_text(), &record.answer, record.spoken, cut_off);
         }
         let (report, bars) = record.finish(cut_off, self.cards.counters());
-        self.after_turn(&report, outcome);
+        let sound = self.sound.take().filter(|_| outcome != Outcome::NothingHeard);
+        if let Some(ended) = self.barge_in.hold(Ended { report, bars, sound, at: Micros::now() }) {
+            self.tell_ended(ended);
+        }
+        self.after_turn();
+    }
+
+    /// Does not wait for the last figure of a turn that was interrupted.
+    fn settle_ended(&mut self) {
+        if let Some(ended) = self.barge_in.let_go() {
+            self.tell_ended(ended);
+        }
+    }
+
+    /// Everything is known of this turn: it is kept and told.
+    fn tell_ended(&mut self, Ended { report, bars, sound, at }: Ended) {
+        if let Some(sound) = sound {
+            self.keep(&report, sound, at);
+        }
         self.tell(Event::TurnEnded { report: Box::new(report), bars });
     }
 

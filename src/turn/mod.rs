@@ -2,6 +2,7 @@
 
 pub mod backchannel;
 pub mod echo_gate;
+pub mod echo_path;
 pub mod endpoint;
 pub mod smart_turn;
 pub mod state;

@@ -10,6 +10,7 @@ use eframe::egui::{
 };
 
 pub const COPY_JSON: &str = "Copy turn as JSON";
+pub const BARGE_IN_STOP: &str = "interruption to silence";
 pub const SAVE_TRACE: &str = "Save trace…";
 const ROW: f32 = 19.0;
 const COLUMN: f32 = 44.0;
@@ -68,6 +69,10 @@ fn table(ui: &mut Ui, view: &ViewState) {
         if let Some(histogram) = meters.stages.get(&stage) {
             figures(ui, &stages::title(stage), histogram).on_hover_text(stages::explanation(stage));
         }
+    }
+    if meters.barge_in_stop.last().is_some() {
+        let stop = figures(ui, BARGE_IN_STOP, &meters.barge_in_stop);
+        stop.on_hover_text("From when it was certain that you interrupt to the last sound of the answer.");
     }
 }
 

@@ -15,7 +15,7 @@ use crate::conversation::{KeptTurn, Side};
 use crate::engine::PcmChunk;
 use crate::metrics::TurnReport;
 use crate::time::Micros;
-use crate::turn::state::{Input, Outcome, Phase};
+use crate::turn::state::{Input, Phase};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -171,13 +171,8 @@ impl Orchestrator {
         self.job(Job::Hear(samples));
     }
 
-    /// After a turn: it is kept, and what had to wait for its end is done.
-    pub(super) fn after_turn(&mut self, report: &TurnReport, outcome: Outcome) {
-        if let Some(sound) = self.sound.take()
-            && outcome != Outcome::NothingHeard
-        {
-            self.keep(report, sound);
-        }
+    /// Does what had to wait for the end of a turn.
+    pub(super) fn after_turn(&mut self) {
         if self.desk.reopen {
             self.reopen();
         }
@@ -231,12 +226,11 @@ impl Orchestrator {
         }
     }
 
-    /// Keeps a turn that is over, if anything was said in it and the user wants it kept.
-    fn keep(&self, report: &TurnReport, sound: TurnSound) {
+    /// Keeps a turn that was over at `now`, if anything was said in it and the user wants it kept.
+    pub(super) fn keep(&self, report: &TurnReport, sound: TurnSound, now: Micros) {
         if self.desk.archivist.is_none() || self.desk.keep == Keep::Nothing {
             return;
         }
-        let now = Micros::now();
         let at = sound.began(now);
         let sound = match self.desk.keep {
             Keep::WordsAndSound => sound.finish(report.cut_off, now),

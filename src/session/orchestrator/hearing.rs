@@ -22,7 +22,11 @@ impl Orchestrator {
                 }
                 match verdict {
                     Verdict::Wait => {}
-                    Verdict::Interruption => self.step(Input::Sustained),
+                    Verdict::Interruption => {
+                        self.barge_in.confirm(Some(end));
+                        self.step(Input::Sustained);
+                        self.barge_in.confirm(None);
+                    }
                     Verdict::BackChannel => {
                         self.step(Input::NotSustained);
                         self.utterance.close();

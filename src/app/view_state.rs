@@ -288,6 +288,11 @@ impl ViewState {
         }
     }
 
+    /// Whether the banner of the state says this already.
+    pub fn state_says(&self, problem: &Problem) -> bool {
+        matches!(&self.state, TurnState::Degraded { why } if why.contains(&problem.what))
+    }
+
     pub fn dismiss(&mut self, index: usize) {
         if index < self.problems.len() {
             self.problems.remove(index);

@@ -208,6 +208,19 @@ fn a_replay_can_be_interrupted() {
 }
 
 #[test]
+fn a_missing_device_is_told_by_one_banner() {
+    let problem = |what: &str| Event::Problem { what: what.into(), remedy: "r".into(), severity: Severity::Warning };
+    let mut view = after([problem("there is no microphone"), problem("the disk is full")]);
+    assert!(view.problems.iter().all(|p| !view.state_says(p)), "nothing else says so while the engine is loading");
+    view.apply(
+        Event::State(TurnState::Degraded { why: "there is no microphone; there is no loudspeaker".into() }),
+        Micros(9),
+    );
+    let left: Vec<&str> = view.problems.iter().filter(|p| !view.state_says(p)).map(|p| p.what.as_str()).collect();
+    assert_eq!(left, ["the disk is full"]);
+}
+
+#[test]
 fn an_interruption_is_in_the_meters_and_an_answer_to_its_end_is_not() {
     let end = |turn, barge_in_stop_ms| {
         let report = TurnReport { turn, barge_in_stop_ms, ..TurnReport::default() };

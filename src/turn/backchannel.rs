@@ -5,7 +5,7 @@
 //! - *articulation*: a hiss (s, t, f) or a closure (p, t, k) next to a vowel makes a word, and words interrupt;
 //! - a *hum* has neither: lips closed or vowel unchanged, at most a breath between two pulses;
 //! - a *cough* is noise where it is loudest;
-//! - what goes on for 0.8 s is an interruption, whatever it is.
+//! - what goes on for 1 s is an interruption, whatever it is.
 //!
 //! Pure; owned by the session thread, made anew for every onset. The thresholds were set on the fixtures and on
 //! synthesised voices; levels are relative to the loudest frame so far, so that the microphone's gain does not matter.
@@ -21,8 +21,8 @@ pub const FRAME: usize = 256;
 const WORD_FRAMES: usize = 10;
 /// A closure alone makes a word when speech goes on for so many frames (448 ms): "uh huh" may have one as well.
 const CLOSED_WORD_FRAMES: usize = 28;
-/// Whatever lasts so many frames (0.8 s) is no back-channel.
-const LONG_FRAMES: usize = 50;
+/// Whatever lasts so many frames (1 s) is no back-channel; a slow "mm hmm" takes 0.8 s.
+const LONG_FRAMES: usize = 63;
 /// So many frames without speech (192 ms) end it: as many as end speech for the voice activity detector.
 const SILENT_FRAMES: usize = 12;
 /// Fewer voiced frames (80 ms) than this hold no vowel.
@@ -203,19 +203,20 @@ impl BackChannel {
 
     /// Whether it was one syllable with the mouth open ("no", "hey"), and not a hum or two pulses of one.
     fn is_one_open_syllable(&self) -> bool {
-        if !self.has_vowel() {
-            return false;
-        }
+        self.has_vowel() && self.openness() >= 0.7 && self.pulses() == 1
+    }
+
+    /// The share of what is loud that is voiced with the mouth open.
+    fn openness(&self) -> f32 {
         let loud = self.loudest_db() - LOUD_DB;
         let loud: Vec<&Sound> = self.sounds.iter().filter(|s| s.level_db >= loud).collect();
-        let open = loud.iter().filter(|s| s.voiced && s.open).count();
-        open * 10 >= loud.len() * 7 && self.pulses() == 1
+        loud.iter().filter(|s| s.voiced && s.open).count() as f32 / loud.len().max(1) as f32
     }
 
     /// How many times the level rises by more than [`DIP_DB`] after having fallen by as much.
     fn pulses(&self) -> usize {
         let faint = self.loudest_db() - 20.0;
-        let (mut pulses, mut top, mut bottom, mut falling) = (0, level::SILENCE_DB, f32::MAX, true);
+        let (mut pulses, mut top, mut bottom, mut falling) = (0, level::SILENCE_DB, level::SILENCE_DB, true);
         for level in self.sounds.iter().map(|s| s.level_db) {
             if falling {
                 bottom = bottom.min(level);

@@ -86,13 +86,28 @@ fn words_interrupt() {
 }
 
 #[test]
-fn a_louder_voice_says_the_same() {
+fn neither_loudness_nor_the_cut_into_frames_changes_the_verdict() {
     for (name, verdict) in [("stop", Verdict::Interruption), ("mhm", Verdict::BackChannel)] {
-        for gain in [1.0, 1.5, 2.0] {
+        for gain in [2.0, 1.5, 1.0, 0.7, 0.5, 0.35, 0.25] {
             let sound: Vec<f32> = fixture(name).iter().map(|x| (x * gain).clamp(-1.0, 1.0)).collect();
-            assert_eq!(judge(&sound).map(|j| j.0), Some(verdict), "{name} at {gain}");
+            for shift in (0..FRAME).step_by(FRAME / 16) {
+                let shifted = [vec![0.0; shift], sound.clone()].concat();
+                assert_eq!(judge(&shifted).map(|j| j.0), Some(verdict), "{name} at {gain}, {shift} samples later");
+            }
         }
     }
+}
+
+#[test]
+fn the_first_of_two_pulses_counts_when_it_was_noticed_late() {
+    // A soft voice is noticed in the middle of its "uh", which then begins what was heard.
+    let uh_huh = [voice(160, OH), breath(70), voice(200, OH)].concat();
+    let mut doubt = BackChannel::default();
+    let frames = uh_huh[5 * FRAME..].chunks_exact(FRAME).map(|frame| (frame, true));
+    let silence = [0.0; FRAME];
+    let verdicts = frames.chain(std::iter::repeat_n((&silence[..], false), SILENT_FRAMES));
+    let verdict = verdicts.map(|(frame, speech)| doubt.hear(frame, speech)).find(|v| *v != Verdict::Wait);
+    assert_eq!(verdict, Some(Verdict::BackChannel));
 }
 
 #[test]

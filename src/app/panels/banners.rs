@@ -10,7 +10,8 @@ use eframe::egui::{Align, CornerRadius, Frame, Label, Layout, Margin, RichText, 
 /// The label of the button that asks the session to try again.
 pub const RETRY: &str = "Try again";
 
-/// Draws all banners that apply. A fault and a lost device stay while they last; the rest can be closed.
+/// Draws all banners that apply, and what two of them would say once. A fault and a lost device stay while they last; the
+/// rest can be closed.
 pub fn show(ui: &mut Ui, view: &mut ViewState, commands: &mut Vec<Command>) {
     if view.session_gone {
         let remedy = "Close the window and start Antiphon again; its log says what happened.";
@@ -27,7 +28,7 @@ pub fn show(ui: &mut Ui, view: &mut ViewState, commands: &mut Vec<Command>) {
         commands.push(Command::RetryAfterFault);
     }
     let mut dismissed = None;
-    for (index, problem) in view.problems.iter().enumerate() {
+    for (index, problem) in view.problems.iter().enumerate().filter(|(_, problem)| !view.state_says(problem)) {
         let close = closable(ui, problem.severity, &problem.what, &problem.remedy);
         if close {
             dismissed = Some(index);

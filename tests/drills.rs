@@ -150,6 +150,7 @@ fn the_conversation_survives_its_sound_service() -> Result<()> {
     drill.speaks()?;
     drill.hears()?;
 
+    hung_window(&mut drill)?;
     microphone(&mut drill)?;
     loudspeaker(&mut drill)?;
     killed(&mut drill)?;
@@ -157,6 +158,24 @@ fn the_conversation_survives_its_sound_service() -> Result<()> {
 
     let history = drill.rig.session.stop();
     assert!(history.exchanges().len() >= 14, "the conversation was kept: {:?}", history.exchanges());
+    Ok(())
+}
+
+/// The window thread hangs for two seconds while the assistant speaks: nobody takes an event.
+fn hung_window(drill: &mut Drill) -> Result<()> {
+    println!("the window hangs while the assistant speaks");
+    let recorder = drill.lab.recorder()?;
+    drill.ask();
+    drill.rig.until_state(TurnState::Speaking);
+    std::thread::sleep(Duration::from_secs(2));
+    let report = drill.rig.until_ended();
+    drill.whole(&report);
+    std::thread::sleep(Duration::from_millis(300));
+    let recording = recorder.stop();
+    let heard = sounding_s(&recording.answer, recording.rate);
+    println!("{} xruns, {} starvations, {heard} s heard", report.xruns, report.starvation_events);
+    assert_eq!(report.starvation_events, 0, "{report:?}");
+    assert!((ANSWER_S - 0.05..ANSWER_S + 0.05).contains(&heard), "{heard} s of {ANSWER_S} s were heard outside");
     Ok(())
 }
 

@@ -3,18 +3,22 @@
 
 mod common;
 
+use antiphon::audio::VirtualCard;
 use antiphon::dsp::mel::LogMel;
 use antiphon::engine::CancelToken;
 use antiphon::engine::audio_encoder::{Activation, AudioEncoder, AudioEncoderConfig};
 use antiphon::engine::cascade::stt::SpeechToText;
 use antiphon::engine::whisper::{Language, Precision, Whisper};
 use antiphon::metrics::{Stage, StageMark};
+use antiphon::session::command::{Command, Eagerness};
+use antiphon::session::{CardSource, EndOfTurnJudge, Extras};
 use antiphon::turn::smart_turn::SmartTurn;
 use antiphon::turn::vad::{Vad, VadChange, VadConfig};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::whisper;
 use common::models;
+use common::rig::{self, Rig};
 use common::sound::{noise, speech};
 use std::sync::{Arc, LazyLock};
 
@@ -272,6 +276,26 @@ fn finished_questions_are_told_from_hesitation() {
     let hesitating = [&speech("pause")[..HESITATION], &silence(0.2)].concat();
     let p = model.probability(&hesitating).unwrap();
     assert!(p < 0.1, "hesitating: {p}");
+}
+
+#[test]
+fn a_hesitation_does_not_end_the_turn() {
+    let path = models::folder("smart-turn").join("smart-turn-v3.2-cpu.onnx");
+    let load = move || SmartTurn::load(&path, 1).ok().map(|model| Box::new(model) as Box<dyn EndOfTurnJudge>);
+    let (card, user) = VirtualCard::start(rig::RATE).unwrap();
+    let answer = rig::script(vec![rig::text("Jupiter."), rig::tone(0.3, 0)]);
+    let card = CardSource::Open(Box::new(card));
+    let mut rig = Rig::judged(card, answer, Extras::default(), Box::new(load));
+    rig.commands.send(Command::SetEagerness(Eagerness::Balanced));
+    user.say(rig::words("pause", rig::RATE));
+    let report = rig.until_ended();
+    let loud = |x: &f32| x.abs() > 0.05;
+    let clip = speech("pause");
+    let said = clip.iter().rposition(loud).unwrap() - clip.iter().position(loud).unwrap();
+    let (asked, said) = (report.question_seconds.unwrap(), said as f64 / RATE as f64);
+    assert!(said > HESITATION as f64 / RATE as f64 && asked > said - 0.3, "{asked} s of {said} s were one turn");
+    assert_eq!((report.turn, report.answer.as_str(), report.cut_off), (1, "Jupiter.", false));
+    rig.stop();
 }
 
 /// Where `pause.wav` has said "I would like to know, um," (sample).

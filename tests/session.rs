@@ -11,7 +11,7 @@ use antiphon::engine::scripted::{Audio, Recorded, Script, Sound, Step, Turn};
 use antiphon::session::CardSource;
 use antiphon::session::command::Command;
 use antiphon::session::event::{Event, TurnState};
-use common::rig::{RATE, Rig, script, text, tone, words};
+use common::rig::{RATE, Rig, script, sounding_s, text, tone, words};
 use common::sound::speech;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -141,6 +141,23 @@ fn an_interruption_stops_the_sound_and_the_engine_keeps_what_was_heard() {
     let longest =
         silent_for.fold((0, 0), |(run, best), quiet| if quiet { (run + 1, best.max(run + 1)) } else { (0, best) });
     assert!(longest.1 > 100, "at least a second of silence between the two answers");
+}
+
+#[test]
+fn a_window_that_hangs_for_two_seconds_tears_nothing() {
+    // Three seconds of sound, most of which is only made while the window hangs.
+    let steps = std::iter::once(text("A long tone.")).chain((0..30).map(|_| tone(0.1, 70))).collect();
+    let mut rig = Talk::start(script(steps));
+    rig.commands.send(Command::SendText("Go on".into()));
+    rig.until_state(TurnState::Speaking);
+    // Nobody takes an event any more.
+    std::thread::sleep(Duration::from_secs(2));
+    let report = rig.until_ended();
+    assert_eq!((report.cut_off, report.starvation_events, report.xruns), (false, 0, 0), "{report:?}");
+    let (recording, _) = rig.stop();
+    let (start, end) = sounding(&recording.assistant).unwrap();
+    let sounded = sounding_s(&recording.assistant, RATE);
+    assert!((sounded - 3.0).abs() < 0.05 && end - start < 3.05, "{sounded} s from {start} s to {end} s");
 }
 
 #[test]

@@ -426,9 +426,7 @@ impl Orchestrator {
 
     /// Everything is known of this turn: it is kept and told.
     fn tell_ended(&mut self, Ended { report, bars, sound, at }: Ended) {
-        if let Some(sound) = sound {
-            self.keep(&report, sound, at);
-        }
+        self.keep(&report, sound, at);
         self.tell(Event::TurnEnded { report: Box::new(report), bars });
     }
 

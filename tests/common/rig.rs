@@ -7,7 +7,7 @@ use antiphon::engine::{Engine, EngineError, SessionSetup};
 use antiphon::metrics::TurnReport;
 use antiphon::session::command::{CommandSink, Eagerness};
 use antiphon::session::event::{Event, EventSource, TurnState};
-use antiphon::session::{self, CardSource, EngineLoader, Extras, Parts, Session};
+use antiphon::session::{self, CardSource, EndOfTurnModel, EngineLoader, Extras, Parts, Session};
 use antiphon::weights::Store;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -40,6 +40,11 @@ impl Rig {
 
     /// A session with what a desktop adds.
     pub fn with(card: CardSource, script: Script, extras: Extras) -> Rig {
+        Rig::judged(card, script, extras, Box::new(|| None))
+    }
+
+    /// A session with a judge of pauses.
+    pub fn judged(card: CardSource, script: Script, extras: Extras, end_of_turn: EndOfTurnModel) -> Rig {
         let engine = ScriptedEngine::new(script.clone());
         let record = engine.record();
         // The first load takes the engine whose record we hold; a reload after a fault plays the script anew.
@@ -48,7 +53,7 @@ impl Rig {
             let engine = first.lock().unwrap().take().unwrap_or_else(|| ScriptedEngine::new(script.clone()));
             Ok(Box::new(engine))
         };
-        let mut rig = Rig::loading_with(card, Box::new(loader), extras);
+        let mut rig = Rig::loading_with(card, Box::new(loader), extras, end_of_turn);
         rig.record = record;
         rig.until("ready", |e| matches!(e, Event::EngineReady { .. }));
         rig
@@ -56,16 +61,16 @@ impl Rig {
 
     /// A session whose engine comes from this loader, and may not come at all; nothing is recorded.
     pub fn loading(card: CardSource, engine: EngineLoader) -> Rig {
-        Rig::loading_with(card, engine, Extras::default())
+        Rig::loading_with(card, engine, Extras::default(), Box::new(|| None))
     }
 
-    fn loading_with(card: CardSource, engine: EngineLoader, extras: Extras) -> Rig {
+    fn loading_with(card: CardSource, engine: EngineLoader, extras: Extras, end_of_turn: EndOfTurnModel) -> Rig {
         let home = tempfile::tempdir().unwrap();
         let parts = Parts {
             card,
             engine,
             setup: SessionSetup::default(),
-            end_of_turn: Box::new(|| None),
+            end_of_turn,
             hands_free: true,
             eagerness: Eagerness::Eager,
             volume: 1.0,

@@ -227,7 +227,11 @@ impl Orchestrator {
     }
 
     /// Keeps a turn that was over at `now`, if anything was said in it and the user wants it kept.
-    pub(super) fn keep(&self, report: &TurnReport, sound: TurnSound, now: Micros) {
+    pub(super) fn keep(&self, report: &TurnReport, sound: Option<TurnSound>, now: Micros) {
+        if let Some(ms) = report.barge_in_stop_ms {
+            tracing::info!("the answer was silent {ms:.0} ms after the interruption was certain");
+        }
+        let Some(sound) = sound else { return };
         if self.desk.archivist.is_none() || self.desk.keep == Keep::Nothing {
             return;
         }

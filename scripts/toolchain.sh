@@ -8,6 +8,7 @@ export PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
 
 wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
+# Called in a condition, where `set -e` does not hold: each step is tied to the one before it.
 fetch() {
     local target folder from
     target=$(uname -m)-$([ "$(uname -s)" = Darwin ] && echo apple-darwin || echo unknown-linux-gnu)
@@ -16,11 +17,11 @@ fetch() {
     trap 'rm -rf "$folder"' RETURN
     from=${RUSTUP_UPDATE_ROOT:-https://static.rust-lang.org/rustup}/dist/$target
     echo "toolchain: Rust is missing; fetching it with its installer, into ${CARGO_HOME:-$HOME/.cargo} (400 MB)" >&2
-    curl --proto '=https' --tlsv1.2 -fsS --retry 3 -o "$folder/rustup-init" "$from/rustup-init"
-    curl --proto '=https' --tlsv1.2 -fsS --retry 3 -o "$folder/sha256" "$from/rustup-init.sha256"
-    echo "$(cut -d ' ' -f 1 "$folder/sha256")  $folder/rustup-init" | sha256sum --check --quiet
-    chmod +x "$folder/rustup-init"
-    "$folder/rustup-init" -y -q --no-modify-path --profile minimal --default-toolchain stable
+    curl --proto '=https' --tlsv1.2 -fsS --retry 3 -o "$folder/rustup-init" "$from/rustup-init" &&
+        curl --proto '=https' --tlsv1.2 -fsS --retry 3 -o "$folder/sha256" "$from/rustup-init.sha256" &&
+        echo "$(cut -d ' ' -f 1 "$folder/sha256")  $folder/rustup-init" | sha256sum --check --quiet &&
+        chmod +x "$folder/rustup-init" &&
+        "$folder/rustup-init" -y -q --no-modify-path --profile minimal --default-toolchain stable
 }
 
 if ! command -v cargo >/dev/null && ! fetch; then

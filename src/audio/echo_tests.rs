@@ -89,7 +89,7 @@ fn what_is_to_be_left_as_it_came_is_and_the_echo_is_learned_all_the_same() {
     let (mut canceller, mut said) = (EchoCanceller::default(), fixture("joke"));
     let process = |(far, near): (&[f32], &mut [f32])| canceller.process(far, near, false);
     let explained: Vec<f32> = far.chunks_exact(256).zip(said.chunks_exact_mut(256)).map(process).collect();
-    assert!(most(&explained) < 3.0, "{} dB", most(&explained));
+    assert!(most(&explained) < 6.0, "{} dB", most(&explained));
 }
 
 #[test]

@@ -52,6 +52,9 @@ impl BargeIn {
     /// followed from it has been done.
     pub fn confirm(&mut self, at: Option<Micros>) {
         self.confirmed = at;
+        if at.is_none() && self.held.is_none() {
+            self.stopping = None;
+        }
     }
 
     /// The loudspeaker was told to stop, by a confirmed interruption or by something else.
@@ -74,18 +77,16 @@ impl BargeIn {
 
     /// The held turn, once the loudspeaker has stopped, or when it has not for long.
     pub fn over(&mut self, now: Micros) -> Option<Ended> {
-        let stopping = self.stopping.as_ref()?;
-        let waited = now.since(stopping.confirmed) > PATIENCE;
-        if stopping.playback.flush_pending() && !waited { None } else { self.let_go() }
+        let sounds = |s: &Stopping| s.playback.flush_pending() && now.since(s.confirmed) <= PATIENCE;
+        if self.stopping.as_ref().is_some_and(sounds) { None } else { self.let_go() }
     }
 
     /// The held turn, as it is.
     pub fn let_go(&mut self) -> Option<Ended> {
+        let mut ended = self.held.take()?;
         let ms = self.stopping.take().and_then(|stopping| stopping.ms());
-        self.held.take().map(|mut ended| {
-            ended.report.barge_in_stop_ms = ms.map(|ms| ms.max(0.0));
-            ended
-        })
+        ended.report.barge_in_stop_ms = ms.map(|ms| ms.max(0.0));
+        Some(ended)
     }
 }
 
@@ -162,5 +163,17 @@ mod tests {
         let told = barge_in.over(world.now() + PATIENCE + Duration::from_millis(1)).unwrap().report;
         assert_eq!(told.barge_in_stop_ms, None, "it never said that it stopped");
         assert!(barge_in.over(world.now() + 3 * PATIENCE).is_none());
+        // What is held is told when another reply is stopped meanwhile, too.
+        barge_in.confirm(Some(world.now()));
+        barge_in.stop(Some(&playback.control));
+        assert!(barge_in.hold(ended()).is_none());
+        barge_in.confirm(None);
+        barge_in.stop(Some(&playback.control));
+        assert_eq!(barge_in.over(world.now()).unwrap().report.barge_in_stop_ms, None);
+        // And an interruption of no turn says nothing about the next.
+        barge_in.confirm(Some(world.now()));
+        barge_in.stop(Some(&playback.control));
+        barge_in.confirm(None);
+        assert!(barge_in.hold(ended()).is_some());
     }
 }

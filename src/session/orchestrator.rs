@@ -402,6 +402,7 @@ impl Orchestrator {
 
     fn end(&mut self, outcome: Outcome) {
         let Some(record) = self.record.take() else { return };
+        self.settle_ended();
         let cut_off = matches!(outcome, Outcome::CutOff | Outcome::Failed);
         if outcome == Outcome::NothingHeard {
             self.turns -= 1;

@@ -77,6 +77,24 @@ gpucheck: ## on a GPU machine: check and time the omni engine at full size with 
 	@scripts/toolchain.sh
 	@scripts/gpu-check.sh
 
+PREFIX ?= /usr/local
+BIN ?= $(TARGET)/release/antiphon
+
+# Installs what is built, so that `sudo make install` builds nothing as root.
+.PHONY: install
+install: ## copy the program, its icon and its menu entry to PREFIX (/usr/local), below DESTDIR
+	@[ -x "$(BIN)" ] || { echo "$(BIN) is not there: build it first, with 'cargo build --release --locked'"; exit 1; }
+	@scripts/package.sh install "$(BIN)" "$(DESTDIR)$(PREFIX)"
+
+.PHONY: uninstall
+uninstall: ## remove what `make install` copied
+	@scripts/package.sh uninstall "$(DESTDIR)$(PREFIX)"
+
+.PHONY: deb
+deb: setup ## make a Debian package of the program
+	@$(CARGO) build --locked --release
+	@scripts/package.sh deb $(TARGET)
+
 .PHONY: screenshot
 screenshot: testsetup testbuild ## ask the real window a question aloud, and picture it in docs/screenshot.png
 	@$(CARGO) test --locked --test talk -- --nocapture

@@ -6,8 +6,8 @@
 
 use antiphon::metrics::{Bar, Stage, StageMark, StageReport, TurnReport};
 use antiphon::session::event::{
-    self, DeviceEntry, DeviceList, Event, EventSink, ModelState, ModelStatus, PullProgress, PullState, Severity,
-    TurnState,
+    self, DeviceEntry, DeviceList, Event, EventSink, ModelKind, ModelState, ModelStatus, PullProgress, PullState,
+    Severity, TurnState,
 };
 use antiphon::settings::{Settings, Theme};
 use antiphon::time::Micros;
@@ -210,6 +210,8 @@ fn models(here: bool) -> Event {
         bytes: megabytes * 1_000_000,
         state,
         needed,
+        terms: None,
+        kind: ModelKind::Starter,
     };
     let state = |or| if here { ModelState::Ready } else { or };
     Event::Models(vec![

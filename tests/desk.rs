@@ -106,7 +106,7 @@ fn an_engine_that_does_not_load_is_told_and_another_can_be_chosen() {
 fn a_conversation_is_kept_reopened_and_replayed() {
     let home = tempfile::tempdir().unwrap();
     let archive = Archive::new(home.path().join("conversations"));
-    let extras = |keep| Extras { archive: Some(archive.clone()), keep, engines: None };
+    let extras = |keep| Extras { archive: Some(archive.clone()), keep, engines: None, engine: None };
     let answer = || script(vec![text("It is a tone."), tone(0.6, 50)]);
     let (mut rig, card) = start(answer(), extras(Keep::WordsAndSound));
     card.say(words("sky", RATE));
@@ -147,7 +147,7 @@ fn a_conversation_is_kept_reopened_and_replayed() {
 fn kept_conversations_are_told_apart_found_and_deleted() {
     let home = tempfile::tempdir().unwrap();
     let archive = Archive::new(home.path().join("conversations"));
-    let extras = Extras { archive: Some(archive.clone()), keep: Keep::Words, engines: None };
+    let extras = Extras { archive: Some(archive.clone()), keep: Keep::Words, engines: None, engine: None };
     let (mut rig, card) = start(script(vec![text("Yes."), tone(0.1, 0)]), extras);
     let kept = |e: &Event| matches!(e, Event::TurnKept { user_sound: false, answer_sound: false, .. });
     type_turn(&mut rig, "Are there birds?");

@@ -200,6 +200,7 @@ impl Orchestrator {
             Command::SetMuted(muted) => self.listening.muted = muted,
             Command::SetEagerness(eagerness) => self.to_ear(EarJob::Eagerness(eagerness)),
             Command::PullModels(ids) => self.errands.pull(ids),
+            Command::AgreeAndPull(id) => self.errands.agree_and_pull(id),
             Command::ImportModels => self.errands.import(),
             Command::PausePull { model } => self.errands.pause_pull(&model),
             Command::ResumePull { model } => self.errands.resume_pull(&model),

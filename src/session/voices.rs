@@ -6,6 +6,7 @@
 
 use super::event::{Event, EventSink};
 use super::inbox::Inbox;
+use crate::engine::HEARING_RATE;
 pub use crate::voice::library::CONSENT;
 use crate::voice::{self, KeptVoice, Recording, VoiceError, VoiceLibrary};
 pub use crate::voice::{Aspect, Finding, Grade, Span};
@@ -57,6 +58,8 @@ pub enum Sample {
     Draft(Span),
     /// A kept voice, by id.
     Kept(String),
+    /// Three notes, to hear whether the loudspeaker works.
+    Chime,
 }
 
 /// What is told about voices.
@@ -198,6 +201,7 @@ impl Desk {
                     self.hand(VoiceJob::Play(draft.recording.cut(span)));
                 }
             }
+            VoiceCommand::Preview(Sample::Chime) => self.hand(VoiceJob::Play(chime().into())),
             VoiceCommand::Preview(Sample::Kept(id)) => self.hand(VoiceJob::Play(self.library.find(&id)?.samples()?)),
             // The session's own.
             VoiceCommand::Ask | VoiceCommand::StopPreview => {}
@@ -245,4 +249,40 @@ fn entry(kept: &KeptVoice) -> VoiceEntry {
 
 fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Three rising notes of a chord, each fading into silence: 16 kHz mono.
+fn chime() -> Vec<f32> {
+    const NOTES: [f32; 3] = [523.25, 659.26, 783.99];
+    const NOTE_S: f32 = 0.28;
+    let rate = HEARING_RATE as f32;
+    let length = (NOTE_S * rate) as usize;
+    let note = |pitch: f32| {
+        (0..length).map(move |i| {
+            let at = i as f32 / length as f32;
+            // Swells in a twentieth of its time, so that it does not click.
+            let swell = (at * 20.0).min(1.0) * (1.0 - at).powi(2);
+            0.25 * swell * (std::f32::consts::TAU * pitch * i as f32 / rate).sin()
+        })
+    };
+    NOTES.into_iter().flat_map(note).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chime_is_loud_enough_to_hear_and_ends_in_silence() {
+        let chime = chime();
+        assert_eq!(chime.len(), 3 * 4480);
+        let peak = chime.iter().fold(0f32, |peak, sample| peak.max(sample.abs()));
+        assert!((0.15..0.25).contains(&peak), "{peak}");
+        assert!(chime[0].abs() < 1e-3 && chime[chime.len() - 1].abs() < 1e-3);
+        let jump = chime.windows(2).map(|w| (w[1] - w[0]).abs()).fold(0f32, f32::max);
+        assert!(jump < 0.08, "the steepest slope of 784 Hz at a quarter of full scale is 0.077: {jump}");
+        // The second note swings 659.26 times a second.
+        let crossings = chime[4480..8960].windows(2).filter(|w| (w[0] < 0.0) != (w[1] < 0.0)).count();
+        assert!((crossings as f64 / 2.0 / 0.28 - 659.26).abs() < 5.0, "{crossings}");
+    }
 }

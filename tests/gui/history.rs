@@ -1,6 +1,6 @@
 //! Turns heard again, kept conversations, and what takes effect at once.
 
-use crate::window::Window;
+use crate::window::{Window, english};
 use antiphon::app::HISTORY;
 use antiphon::app::panels::{conversation, exchange, history, settings as settings_panel, talk_bar};
 use antiphon::conversation::Side;
@@ -79,9 +79,9 @@ fn kept_conversations_are_searched_opened_exported_and_deleted() {
     window.press("Markdown");
     window.press("Stereo wav");
     assert_eq!(window.commands(), [Form::Markdown, Form::StereoWav].map(|form| Command::Export { id: None, form }));
-    window.harness.get_by_label(history::SEARCH).focus();
+    window.harness.get_by_label(english(history::SEARCH)).focus();
     window.harness.run();
-    window.harness.get_by_label(history::SEARCH).type_text("owl");
+    window.harness.get_by_label(english(history::SEARCH)).type_text("owl");
     window.harness.run();
     assert_eq!(window.commands().last(), Some(&Command::ListConversations("owl".into())));
     window.press(history::DELETE_ALL);
@@ -106,14 +106,14 @@ fn engine_and_persona_take_effect_at_once() {
     assert_eq!(window.commands(), [Command::UseEngine(selection)]);
     assert_eq!(window.kept.lock().unwrap().last().unwrap().engine, "omni");
     let persona = |window: &Window, act: &dyn Fn(egui_kittest::Node<'_>)| {
-        act(window.harness.get_by_role_and_label(Role::MultilineTextInput, settings_panel::PERSONA));
+        act(window.harness.get_by_role_and_label(Role::MultilineTextInput, english(settings_panel::PERSONA)));
     };
     persona(&window, &|node| node.focus());
     window.harness.run();
     persona(&window, &|node| node.type_text("Be brief."));
     window.harness.run();
     assert_eq!(window.commands(), [], "not with every letter");
-    window.harness.get_by_label(talk_bar::TEXT_FIELD).focus();
+    window.harness.get_by_label(english(talk_bar::TEXT_FIELD)).focus();
     window.harness.run();
     assert_eq!(window.commands(), [Command::SetPersona { system_prompt: "Be brief.".into(), seed: 0 }]);
     window.press("Words");

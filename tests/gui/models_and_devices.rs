@@ -1,7 +1,7 @@
 //! The panels of models and devices, and what is told of trouble.
 
-use crate::window::{Window, model};
-use antiphon::app::panels::{banners, conversation, devices, models};
+use crate::window::{Window, english, model};
+use antiphon::app::panels::{banners, devices, first_run, models};
 use antiphon::session::command::Command;
 use antiphon::session::event::{
     DeviceEntry, DeviceList, Event, ModelState, PullProgress, PullState, Severity, TurnState,
@@ -13,18 +13,18 @@ use egui_kittest::kittest::{NodeT, Queryable};
 fn missing_models_are_fetched_with_one_press() {
     let mut window = Window::open();
     window.tell([Event::Models(vec![model("a", ModelState::Ready), model("b", ModelState::Absent)])]);
-    window.press(conversation::GET_MODELS);
+    window.press(first_run::GET_MODELS);
     assert_eq!(window.commands(), [Command::PullModels(vec!["b".into()])]);
     let pull = |state| {
         Event::Pull(PullProgress { id: "b".into(), state, done: 25_000_000, total: 100_000_000, bytes_per_second: 5e6 })
     };
     window.tell([pull(PullState::Fetching)]);
-    assert!(window.has_part("25.0 MB of 100 MB · 5.0 MB/s · 15 s left") && !window.has(conversation::GET_MODELS));
+    assert!(window.has_part("25.0 MB of 100 MB · 5.0 MB/s · 15 s left") && !window.has(first_run::GET_MODELS));
     assert!(window.has("Fetching Model b"));
     let bars =
         window.harness.get_all_by_role(Role::ProgressIndicator).filter_map(|bar| bar.accesskit_node().numeric_value());
     assert_eq!(bars.collect::<Vec<_>>(), [25.0, 25.0], "in the middle and in the panel");
-    window.harness.get_all_by_label(models::CANCEL).next().unwrap().click();
+    window.harness.get_all_by_label(english(models::CANCEL)).next().unwrap().click();
     window.harness.run();
     assert_eq!(window.commands(), [Command::CancelPull { model: "b".into() }]);
     window.tell([pull(PullState::Failed { why: "no space".into(), remedy: "Free 80 MB.".into() })]);
@@ -77,9 +77,9 @@ fn devices_are_chosen_by_name() {
     window.tell([Event::Devices { input: list(None, Some("Built-in")), output: list(Some("gone"), None) }]);
     window.press("Sound");
     assert!(window.has("now: Built-in") && window.has("none is open"));
-    let shown = |window: &Window, label| window.harness.get_by_role_and_label(Role::ComboBox, label).value();
+    let shown = |window: &Window, label| window.harness.get_by_role_and_label(Role::ComboBox, english(label)).value();
     assert_eq!(shown(&window, devices::LOUDSPEAKER).as_deref(), Some("Not connected"));
-    window.harness.get_by_role_and_label(Role::ComboBox, devices::MICROPHONE).click();
+    window.harness.get_by_role_and_label(Role::ComboBox, english(devices::MICROPHONE)).click();
     window.harness.run();
     window.press("Headset");
     assert_eq!(window.commands(), [Command::SelectInput(Some("usb:1".into()))]);

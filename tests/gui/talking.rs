@@ -1,6 +1,6 @@
 //! Speaking, typing, stopping, the words of both and the meters.
 
-use crate::window::{Window, answer};
+use crate::window::{Window, answer, english};
 use antiphon::app::NEW_CONVERSATION;
 use antiphon::app::panels::{conversation, talk_bar};
 use antiphon::metrics::{Bar, Stage, StageMark, TurnReport};
@@ -29,7 +29,7 @@ fn every_state_shows_its_words() {
     for (state, words) in states {
         window.tell([Event::State(state.clone())]);
         assert!(window.has(words), "{state:?} does not show {words:?}");
-        let stop = window.harness.get_by_label(talk_bar::STOP);
+        let stop = window.harness.get_by_label(english(talk_bar::STOP));
         let can_stop = matches!(state, TurnState::Thinking | TurnState::Speaking | TurnState::Ducked);
         assert_eq!(stop.accesskit_node().is_disabled(), !can_stop, "{state:?}");
     }
@@ -59,7 +59,7 @@ fn the_space_bar_talks_but_not_while_typing() {
     window.harness.run();
     assert_eq!(window.commands(), [Command::TalkEnd]);
 
-    window.harness.get_by_label(talk_bar::TEXT_FIELD).focus();
+    window.harness.get_by_label(english(talk_bar::TEXT_FIELD)).focus();
     window.harness.run();
     window.harness.key_press(Key::Space);
     window.harness.run();
@@ -76,14 +76,14 @@ fn nobody_can_talk_to_an_engine_that_is_not_there() {
 #[test]
 fn typed_text_is_sent_by_button_and_by_return() {
     let mut window = Window::listening();
-    window.harness.get_by_label(talk_bar::TEXT_FIELD).focus();
+    window.harness.get_by_label(english(talk_bar::TEXT_FIELD)).focus();
     window.harness.run();
-    window.harness.get_by_label(talk_bar::TEXT_FIELD).type_text("  What time is it? ");
+    window.harness.get_by_label(english(talk_bar::TEXT_FIELD)).type_text("  What time is it? ");
     window.harness.run();
     window.press(talk_bar::SEND);
     assert_eq!(window.commands(), [Command::SendText("What time is it?".into())]);
     // The field is empty again and still has the keyboard.
-    window.harness.get_by_label(talk_bar::TEXT_FIELD).type_text("你好");
+    window.harness.get_by_label(english(talk_bar::TEXT_FIELD)).type_text("你好");
     window.harness.run();
     window.harness.key_press(Key::Enter);
     window.harness.run();

@@ -1,6 +1,6 @@
 //! The panel of voices: a file becomes a voice, and voices are kept.
 
-use crate::window::Window;
+use crate::window::{Window, english};
 use antiphon::app::panels::voices;
 use antiphon::session::command::Command;
 use antiphon::session::event::Event;
@@ -64,11 +64,11 @@ fn a_voice_is_added_by_dialog_or_drop_checked_and_kept() {
     assert!(window.has("Waveform of aunt.wav") && window.has("2.0 to 12.0 s of 20.0 s: not usable"));
     assert!(window.has_part("speak closer to the microphone"));
     window.press(voices::AGREED);
-    assert!(window.harness.get_by_label(voices::KEEP).accesskit_node().is_disabled(), "not usable");
+    assert!(window.harness.get_by_label(english(voices::KEEP)).accesskit_node().is_disabled(), "not usable");
 
     window.tell([draft(2, Grade::Ok)]);
     assert!(!window.has_part("speak closer"));
-    let keep = |window: &Window| !window.harness.get_by_label(voices::KEEP).accesskit_node().is_disabled();
+    let keep = |window: &Window| !window.harness.get_by_label(english(voices::KEEP)).accesskit_node().is_disabled();
     assert!(!keep(&window), "a new recording needs consent of its own");
     window.press(voices::AGREED);
     assert!(keep(&window));
@@ -80,13 +80,13 @@ fn a_voice_is_added_by_dialog_or_drop_checked_and_kept() {
     window.tell([Event::Voice(VoiceEvent::Previewing(false))]);
 
     // Edges move with the keyboard, and with the pointer.
-    window.harness.get_by_label(voices::END).focus();
+    window.harness.get_by_label(english(voices::END)).focus();
     window.harness.run();
     window.harness.key_press(Key::ArrowDown);
     window.harness.run();
     let moved = |span| [Command::Voice(VoiceCommand::CheckSpan(span))];
     assert_eq!(window.commands(), moved(Span::new(2.0, 11.9)));
-    let edge = window.harness.get_by_label(voices::BEGINNING).rect().center();
+    let edge = window.harness.get_by_label(english(voices::BEGINNING)).rect().center();
     let wave = window.harness.get_by_label("Waveform of aunt.wav").rect();
     let target = pos2(wave.left() + wave.width() * 0.25, edge.y);
     window.harness.drag_at(edge);

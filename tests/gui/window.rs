@@ -1,11 +1,12 @@
 //! The window under test, without a display, and what a session may tell it.
 
 use antiphon::app::AntiphonApp;
+use antiphon::app::words::{Language, look_up};
 use antiphon::session::command::Command;
-use antiphon::session::event::{self, Event, EventSink, ModelState, ModelStatus, TurnState};
-use antiphon::settings::Settings;
-use egui_kittest::Harness;
+use antiphon::session::event::{self, Event, EventSink, ModelKind, ModelState, ModelStatus, TurnState};
+use antiphon::settings::{Interface, Settings};
 use egui_kittest::kittest::Queryable;
+use egui_kittest::{Harness, HarnessBuilder, TestRenderer};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +23,20 @@ impl Window {
     }
 
     pub(crate) fn with(settings: Settings, size: [f32; 2]) -> Self {
+        Window::built(settings, size, Harness::builder())
+    }
+
+    /// One whose pictures can be taken.
+    pub(crate) fn drawn(settings: Settings, size: [f32; 2], renderer: impl TestRenderer + 'static) -> Self {
+        Window::built(settings, size, Harness::builder().renderer(renderer))
+    }
+
+    fn built(settings: Settings, size: [f32; 2], builder: HarnessBuilder<AntiphonApp>) -> Self {
+        let interface = match settings.interface {
+            Interface::System => Interface::English,
+            chosen => chosen,
+        };
+        let settings = Settings { interface, ..settings };
         let (sink, source) = event::channel();
         let (sender, commands) = mpsc::channel();
         let kept = Arc::new(Mutex::new(Vec::new()));
@@ -30,9 +45,8 @@ impl Window {
             keeper.lock().unwrap().push(settings.clone());
             Ok(())
         });
-        let harness = Harness::builder()
-            .with_size(size)
-            .build_eframe(|cc| AntiphonApp::new(&cc.egui_ctx, sender, source, settings, save));
+        let harness =
+            builder.with_size(size).build_eframe(|cc| AntiphonApp::new(&cc.egui_ctx, sender, source, settings, save));
         Window { harness, events: Some(sink), commands, kept }
     }
 
@@ -51,12 +65,12 @@ impl Window {
     }
 
     pub(crate) fn press(&mut self, label: &str) {
-        self.harness.get_by_label(label).click();
+        self.harness.get_by_label(english(label)).click();
         self.harness.run();
     }
 
     pub(crate) fn has(&self, label: &str) -> bool {
-        self.harness.query_by_label(label).is_some()
+        self.harness.query_by_label(english(label)).is_some()
     }
 
     pub(crate) fn has_part(&self, label: &str) -> bool {
@@ -66,6 +80,11 @@ impl Window {
     pub(crate) fn commands(&self) -> Vec<Command> {
         self.commands.try_iter().collect()
     }
+}
+
+/// What a control is called in English, by the key of its name; a name itself stays as it is.
+pub(crate) fn english(name: &str) -> &str {
+    look_up(Language::English, name).unwrap_or(name)
 }
 
 pub(crate) fn answer(turn: u64, heard: &str, pieces: &[&str]) -> Vec<Event> {
@@ -83,5 +102,7 @@ pub(crate) fn model(id: &str, state: ModelState) -> ModelStatus {
         bytes: 100_000_000,
         state,
         needed: true,
+        terms: None,
+        kind: ModelKind::Starter,
     }
 }

@@ -14,7 +14,7 @@ impl Orchestrator {
 
     pub(super) fn voice(&mut self, job: VoiceJob) {
         match job {
-            VoiceJob::Play(samples) if self.turn.phase() == Phase::Listening => {
+            VoiceJob::Play(samples) if is_quiet(self.turn.phase()) => {
                 self.stop_replay();
                 self.preview.play(&samples, &self.wires, &self.cards);
             }
@@ -28,4 +28,9 @@ impl Orchestrator {
             }
         }
     }
+}
+
+/// Whether nobody speaks, also because there is no engine that could.
+fn is_quiet(phase: Phase) -> bool {
+    matches!(phase, Phase::Listening | Phase::Faulted)
 }

@@ -1,0 +1,282 @@
+# The top of the window, and its cards
+new-conversation = 新对话
+side-panel = 显示或隐藏面板
+history-panel = 显示或隐藏以往的对话
+card-latency = 延迟
+card-models = 模型
+card-voices = 声音
+card-sound = 音频设备
+card-settings = 设置
+settings-not-kept = 设置未能保存
+
+# Above the conversation
+retry = 重试
+dismiss = 关闭
+stopped-what = 对话意外中止
+stopped-remedy = 请关闭窗口并重新启动 Antiphon；日志里写有原因。
+degraded-remedy = 正在寻找设备；这期间可以打字。
+
+# Typing and talking
+talk-type = 输入文字
+talk-send = 发送
+talk-stop = 停止回答
+talk-talk = 说话
+talk-hands-free = 免按键
+talk-mute = 关闭麦克风
+talk-unmute = 打开麦克风
+state-gone = 已停止
+state-idle = 未加载
+state-loading = 正在加载
+state-listening = 正在听
+state-ready = 就绪
+state-capturing = 正在听您说
+state-maybe-done = 请继续，或稍候
+state-thinking = 正在思考
+state-speaking = 正在说
+state-ducked = 正在轻声说
+state-degraded = 音频设备断开
+state-faulted = 因故障停止
+state-muted = 麦克风已关
+level-microphone = 麦克风音量
+level-loudspeaker = 扬声器音量
+talk-hint-latched = 说完后请再按一次
+talk-hint = 按住说话；或点一下开始，再点一下结束（空格键）
+talk-stop-short = ■ 停止
+talk-stop-hint = 停止回答（Esc 键）
+
+# The conversation
+get-models = 下载模型
+not-heard = 其余部分没有播放
+answer-coming = 回答即将到来
+welcome-idle = 没有加载引擎
+welcome-idle-text = 请在“设置”中选择。
+welcome-loading = 请稍候
+welcome-loading-text = 正在加载模型。
+welcome-fault = 出了问题
+welcome-fault-text = 解决办法见上方。
+welcome = 说点什么吧
+welcome-text = 直接说话，或按住下面的按钮或空格键，也可以打字。
+answered-in = { $seconds } 秒后回答
+loading = 正在加载：{ $what }
+spoken-for = （语音，{ $seconds } 秒）
+welcome-pulling = 现在就可以说话；{ $title } 仍在下载。
+
+# What can be done with a turn
+replay-question = 重听您的话
+replay-answer = 重听回答
+stop-replay = 停止重放
+copy-question = 复制您的话
+copy-answer = 复制回答
+ask-again = 再问一次
+of-turn = { $what }，第 { $turn } 轮
+
+# Past conversations
+history-search = 搜索对话
+history-delete-all = 全部删除…
+history-delete-all-now = 永久删除全部
+history-keep = 保留
+history-title = 对话
+history-empty = 您说的话保存在这里，只在本机。可在“设置”中更改。
+history-nothing = 没有找到。
+history-export = 导出这段对话
+history-wordless = 没有文字
+history-turns = { $n } 轮
+history-delete = 删除 { $title }
+history-delete-hint = 删除这段对话
+form-markdown = Markdown
+form-json = JSON
+form-wav = 立体声 wav
+
+# Sizes and times
+time-seconds = { $s } 秒
+time-minutes = { $m } 分 { $s } 秒
+time-hours = { $h } 小时 { $m } 分
+
+# Sound devices
+microphone = 麦克风
+loudspeaker = 扬声器
+volume = 音量
+system-default = 系统默认
+not-connected = 未连接
+device-now = 当前：{ $name }
+device-none = 没有打开的设备
+
+# Settings
+persona = 人设
+half-duplex = 它说话时关闭麦克风
+headphones = 我戴着耳机
+seed = 随机种子
+language-model = 语言模型
+eagerness = 您停顿时
+eagerness-patient = 耐心
+eagerness-balanced = 适中
+eagerness-eager = 迅速
+keep = 保存在本机
+keep-nothing = 不保存
+keep-words = 文字
+keep-sound = 文字和声音
+theme = 外观
+theme-system = 跟随系统
+theme-light = 浅色
+theme-dark = 深色
+size = 大小
+engine = 引擎
+engine-starter = 入门
+engine-starter-hint = 三个小模型；任何笔记本电脑都能运行
+engine-omni = 全能
+engine-omni-hint = 一个自己会听会说的大模型；需要显卡
+llm-own = 入门引擎自带的
+llm-hint = 模型列表中的名称，或 GGUF 文件的路径
+persona-hint = 用您的话写出助手是谁
+seed-hint = 种子和话都相同，回答也相同
+interface = 界面语言
+interface-system = 跟随系统
+
+# Models
+cancel = 取消
+models-import = 从文件夹取…
+models-get-all = 下载缺少的
+models-import-hint = 用于没有网络的电脑
+models-no-catalog = 还没有目录。
+pull-cancelled = 已停止。已下载的部分会保留。
+pull-done = 全部下载完毕。
+model-ready = 就绪
+model-absent = 未下载
+model-broken = 损坏
+engine-ready = 就绪：{ $name }
+pull-fetching = 正在下载 { $title }
+pull-checking = 正在核对 { $title }
+pull-failed = { $title }：{ $why }
+pull-paused = { $title }：已暂停
+pull-of = { $done }，共 { $total }
+pull-left = 还剩 { $time }
+model-get = 下载
+model-get-one = 下载 { $title }
+model-paused = 已暂停
+pull-pause = 暂停
+pull-resume = 继续
+pull-resume-one = 继续下载 { $title }
+
+# Voices
+voice-add = 从文件添加…
+voice-agreed = 这是我的声音，或其主人已同意
+voice-name = 声音的名字
+voice-keep = 保存这个声音
+voice-put-aside = 放弃
+voice-listen = 试听
+voice-stop = 停止试听
+voice-own = 引擎自己的声音
+voice-beginning = 所用部分的开头
+voice-end = 所用部分的结尾
+voice-no-cloning = 这个引擎用它自己的声音说话。
+voice-who-clones = MiniCPM-o 2.6（“设置”中的“全能”引擎）可以用录音里的声音说话。声音会先保存在这里。
+voice-how = 请添加一个人说话的录音，5 到 15 秒；也可以把声音文件拖到窗口上。
+voice-reading = 正在读取 { $file } …
+voice-figures = { $all } 秒中的 { $start } 到 { $end } 秒：{ $grade }
+grade-ok = 良好
+grade-usable = 可用
+grade-not = 不可用
+voice-waveform = { $file } 的波形
+voice-new-name = 新名字
+voice-rename-now = 改名
+voice-leave = 算了
+voice-delete-ask = 永久删除吗？
+voice-delete-now = 删除
+voice-delete-now-one = 永久删除 { $name }
+voice-rename = 改名…
+voice-rename-one = 给 { $name } 改名
+voice-delete = 删除…
+voice-delete-one = 删除 { $name }
+voice-listen-to = 试听 { $name }
+voice-consent = 只使用主人同意的声音，并说明话是机器合成的。
+
+# Latency
+copy-json = 复制本轮 JSON
+save-trace = 保存时间记录…
+first-audio-title = 首次出声时间
+first-audio-none = 说完第一轮后显示
+first-audio-unit = 毫秒，从您最后一个字算起
+milliseconds = 毫秒
+first-audio = 首次出声
+first-audio-hint = 从您最后一个字到回答的第一个声音：您等待的总时间。
+rtf-hint = 合成回答的时间与播放时间之比：大于 1 就会卡顿
+tokens-hint = 上一轮中语言模型每秒写出的词元数
+memory-hint = 本程序占用的内存，包括模型
+stalls-hint = 回答的声音没有及时合成的次数
+xruns-hint = 音频系统报告中断的次数
+queued-hint = 等待播放的声音
+save-trace-hint = 可用 ui.perfetto.dev 或 chrome://tracing 打开
+tokens = 词元/秒
+memory = 内存
+stalls = 卡顿
+queued = 等待播放
+rtf = RTF
+xruns = 中断
+column-last = 最近
+column-p50 = p50
+column-p95 = p95
+of-it-computing = 其中计算 { $ms } 毫秒
+lost-capture = 丢失了 { $n } 个麦克风样本
+waterfall = 上一轮的时间图
+waterfall-hint = 0 是您最后一个字；竖线是回答的第一个声音；虚线是目标，0.8 秒
+
+# The stages of a turn
+stage-capture = 拾音
+stage-capture-why = 麦克风的声音传到程序。音频系统的缓冲区大或使用蓝牙时较慢。
+stage-echo = 回声消除
+stage-echo-why = 从麦克风的声音里去掉助手自己的声音。除非处理器繁忙，用时总是相同。
+stage-vad = 语音检测
+stage-vad-why = 区分说话与安静，每次 10 毫秒。只有处理器繁忙时才慢。
+stage-end-of-turn = 说完判断
+stage-end-of-turn-why = 您最后一个字之后的等待，直到确定您已说完。“设置”中的“您停顿时”可以缩短它；用说话按钮则不必等。
+stage-audio-encode = 音频编码
+stage-audio-encode-why = 在您说话的同时把语音变成模型能懂的内容。话长或没有显卡时较慢。
+stage-stt = 语音识别
+stage-stt-why = 写下您说的话。大部分在您说话时完成，剩下的随话的长度增加。
+stage-llm-prefill = 模型阅读
+stage-llm-prefill-why = 语言模型阅读您的话。随以前说过的内容增加；人设长时也会增加。
+stage-llm-decode = 模型书写
+stage-llm-decode-why = 语言模型逐个词元写出回答。模型大、内存带宽低或有其他程序时较慢。
+stage-tts-prefill = 语音准备
+stage-tts-prefill-why = 声音模型阅读要说的字。随每段文字的长度增加。
+stage-tts-decode = 语音生成
+stage-tts-decode-why = 声音模型生成声音的词元。必须比说话快，否则回答会卡顿。
+stage-vocoder = 声码器
+stage-vocoder-why = 把词元变成声音。处理器繁忙时较慢。
+stage-seam = 拼接
+stage-seam-why = 把声音片段无杂音地连起来。从来不慢。
+stage-playback-buffer = 播放缓冲
+stage-playback-buffer-why = 回答开始前留存的声音，使它不卡顿。引擎慢或不均匀时增加。
+stage-device = 输出设备
+stage-device-why = 从程序到扬声器。音频系统的缓冲区大或使用蓝牙时较慢。
+
+# The first steps
+first-title = 欢迎使用 Antiphon
+first-private = 您说话，它用声音回答。一切都在本机进行：您说的和听的都不会发送到任何地方。网络只用来下载模型。
+first-machine = 这台电脑
+first-looking = 正在查看…
+first-no-gpu = 内存 { $memory }，没有可用的显卡：适合用入门模型。
+first-gpu = { $gpu }，显存 { $memory }：可以用 { $way } 精度容纳 MiniCPM-o 2.6（{ $size }）。
+first-gpu-small = { $gpu }，显存 { $memory }：容不下 MiniCPM-o 2.6，适合用入门模型。
+first-gpu-not-built = { $gpu }，显存 { $memory }：这个版本的 Antiphon 只用处理器，适合用入门模型。用 make cuda 可以制作使用显卡的版本。
+first-way-fits = { $name }：{ $size }，可容纳
+first-way-large = { $name }：{ $size }，太大
+first-disk = 磁盘剩余 { $size }。
+first-models = 模型
+first-starter = 入门模型会听、会想、会说：{ $size }，下载一次并核对。下载完就可以说话。
+first-starter-here = 入门模型已就绪。
+first-use-starter = 先用入门引擎
+first-omni = { $title } 在一个模型里听、想、说，并能用您给的声音：{ $size }。下载期间可以先用入门引擎。
+first-get-omni = 也下载大模型
+first-sound = 声音
+first-say = 请说句话：音量条应该会动。
+first-hears = 麦克风听到您了。
+first-no-microphone = 没有打开的麦克风：请接上一个，或在“音频设备”中选择。
+first-no-loudspeaker = 没有打开的扬声器。
+first-level = 您的麦克风音量
+first-chime = 播放三个音
+first-chime-stop = 停止播放
+first-chime-text = 能听到吗？
+terms-title = 许可证：{ $licence }
+terms-agree = 我已阅读并同意：下载
+terms-leave = 暂不

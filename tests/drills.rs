@@ -122,6 +122,19 @@ impl Drill {
         std::thread::sleep(Duration::from_secs(3));
         (cpu_seconds() - before) / start.elapsed().as_secs_f64()
     }
+
+    /// The answer under way breaks off, the user is told, what is typed is answered in text, and the wait for sound costs
+    /// next to nothing. `how`: what the sound service is like.
+    fn does_without_sound(&mut self, how: &str) {
+        assert!(self.rig.until_ended().cut_off);
+        let why = self.rig.until_degraded();
+        self.ask();
+        let report = self.rig.until_ended();
+        self.whole(&report);
+        let cpu = self.cpu();
+        println!("{how}: {:.2} % of a core; it says: {why}", cpu * 100.0);
+        assert!(cpu < MOST_CPU, "{:.1} % of a core {how}", cpu * 100.0);
+    }
 }
 
 /// User and system time of this process so far.
@@ -235,14 +248,7 @@ fn killed(drill: &mut Drill) -> Result<()> {
     println!("the sound service is killed while the assistant speaks");
     drill.ask_and_hear();
     drill.lab.kill()?;
-    assert!(drill.rig.until_ended().cut_off);
-    let why = drill.rig.until_degraded();
-    drill.ask();
-    let report = drill.rig.until_ended();
-    drill.whole(&report);
-    let cpu = drill.cpu();
-    println!("without a sound service: {:.2} % of a core; it says: {why}", cpu * 100.0);
-    assert!(cpu < MOST_CPU, "{:.1} % of a core without a sound service", cpu * 100.0);
+    drill.does_without_sound("without a sound service");
     drill.lab.restart()?;
     drill.until_usual();
     drill.speaks()?;
@@ -260,14 +266,7 @@ fn frozen(drill: &mut Drill) -> Result<()> {
     println!("the sound service freezes while the assistant speaks");
     drill.ask_and_hear();
     drill.lab.freeze()?;
-    assert!(drill.rig.until_ended().cut_off);
-    let why = drill.rig.until_degraded();
-    drill.ask();
-    let report = drill.rig.until_ended();
-    drill.whole(&report);
-    let cpu = drill.cpu();
-    println!("with a frozen sound service: {:.2} % of a core; it says: {why}", cpu * 100.0);
-    assert!(cpu < MOST_CPU, "{:.1} % of a core with a frozen sound service", cpu * 100.0);
+    drill.does_without_sound("with a frozen sound service");
     drill.lab.thaw()?;
     drill.until_usual();
     drill.speaks()?;

@@ -13,10 +13,11 @@ use anyhow::{Context, Result};
 use common::sound::speech;
 use lab::display::Display;
 use lab::measure;
-use lab::process::{Running, is_running};
+use lab::process::is_running;
+use lab::program;
 use lab::sound::{Lab, RATE};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// What is waited for is waited for this long: not a promise of speed, but the end of a test that hangs.
@@ -61,19 +62,10 @@ fn a_hum_does_not_stop_the_answer_and_a_word_does() -> Result<()> {
     let sound = Lab::start()?;
     open_loudspeaker(&sound)?;
     let display = Display::start()?;
-    let mut antiphon = Running::start(
-        Command::new(env!("CARGO_BIN_EXE_antiphon"))
-            .args(["--engine", "scripted", "--mode", "hands-free", "--script"])
-            .arg(&script_file)
-            .envs(sound.env())
-            .envs(display.env())
-            .envs(lab::home::env(home.path())?)
-            .env("RUST_LOG", "antiphon=debug")
-            .env("NO_COLOR", "1")
-            .stdout(Stdio::null()),
-        &kept.join("interrupt.log"),
-    )?;
-    antiphon.wait_until("line that says ready", LIMIT, |log| log.lines().any(|line| line.ends_with("ready")))?;
+    let args = ["--engine", "scripted", "--mode", "hands-free", "--script"].map(OsStr::new);
+    let args = [args.as_slice(), &[script_file.as_os_str()]].concat();
+    let log = kept.join("interrupt.log");
+    let antiphon = program::start(&args, (&sound, &display), home.path(), ("debug", &log), LIMIT)?;
     display.window("Antiphon", LIMIT)?;
 
     let recorder = sound.recorder()?;

@@ -56,16 +56,21 @@ struct GreedyCase {
     margins: Vec<f32>,
 }
 
-/// Against llama.cpp (`tests/fixtures/llm_greedy.py`): the same ids for the same text, the same greedy token after each
-/// prefix, unless llama.cpp itself sees a near-tie (both round activations to 8 bits, in different block sizes).
+/// Both round activations to 8 bits, in different block sizes: where llama.cpp's best token leads by less than this (in
+/// log-probability), it is a near-tie, which rounding decides.
+const LEAD: f32 = 0.2;
+
+/// Against llama.cpp (`tests/fixtures/llm_greedy.py`): the same ids for the same text, and five answers of 32 tokens that
+/// are the same token for token; in two with near-ties, the same token after each prefix where there is none.
 #[test]
 fn greedy_tokens_are_those_of_llama_cpp() {
     let fixture: Greedy =
         serde_json::from_str(&std::fs::read_to_string("tests/fixtures/llm_greedy.json").unwrap()).unwrap();
     let (model, cancel) = (&*MODEL, CancelToken::default());
-    let (mut same, mut steps, mut ties) = (0, 0, Vec::new());
+    let mut clear = 0;
     for case in &fixture.cases {
         assert_eq!(ids_of(&case.text), case.ids);
+        assert_eq!(case.greedy.len(), 32);
         let mut cache = model.primed().unwrap().1;
         cache.truncate(0);
         let mut logits = model.feed(&case.ids, &mut cache, &cancel).unwrap().unwrap();
@@ -77,20 +82,12 @@ fn greedy_tokens_are_those_of_llama_cpp() {
         for (step, (&expected, &margin)) in case.greedy.iter().zip(&case.margins).enumerate() {
             let row = logits.to_vec1::<f32>().unwrap();
             let found = (0..row.len() as u32).max_by(|&a, &b| row[a as usize].total_cmp(&row[b as usize])).unwrap();
-            steps += 1;
-            if found == expected {
-                same += 1;
-            } else {
-                let gap = row[found as usize] - row[expected as usize];
-                ties.push(format!("step {step}: {found} for {expected}, llama.cpp's margin {margin}, ours {gap}"));
-                assert!(margin < 0.4 && gap < 0.4, "{ties:?}");
-            }
+            assert!(found == expected || margin < LEAD, "{}: step {step}: {found} for {expected}, {margin}", case.text);
             logits = model.feed(&[expected], &mut cache, &cancel).unwrap().unwrap();
         }
+        clear += usize::from(case.margins.iter().all(|margin| *margin >= LEAD));
     }
-    eprintln!("{same} of {steps} the same; near-ties: {ties:#?}");
-    assert_eq!(steps, 160);
-    assert!(same >= 156, "{same} of {steps}: {ties:?}");
+    assert_eq!(clear, 5);
 }
 
 /// Ids of a text with ChatML's control tokens written out.

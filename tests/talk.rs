@@ -8,11 +8,11 @@ mod lab;
 use anyhow::{Context, Result};
 use lab::display::Display;
 use lab::measure::{self, Recording};
-use lab::process::{Running, descendants, is_running};
+use lab::process::{descendants, is_running};
+use lab::program;
 use lab::sound::Lab;
 use rustix::process::Signal;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,17 +39,9 @@ fn a_question_said_aloud_is_answered_aloud() -> Result<()> {
     let sound = Lab::start()?;
     let display = Display::start()?;
 
-    let mut antiphon = Running::start(
-        Command::new(env!("CARGO_BIN_EXE_antiphon"))
-            .envs(sound.env())
-            .envs(display.env())
-            .envs(lab::home::env(home.path())?)
-            .env("RUST_LOG", "antiphon=info")
-            .env("NO_COLOR", "1")
-            .stdout(Stdio::null()),
-        &kept.join("talk.log"),
-    )?;
-    antiphon.wait_until("line that says ready", LIMIT, |log| log.lines().any(|line| line.ends_with("ready")))?;
+    let log = kept.join("talk.log");
+    let no_arguments: [&str; 0] = [];
+    let mut antiphon = program::start(&no_arguments, (&sound, &display), home.path(), ("info", &log), LIMIT)?;
     let window = display.window("Antiphon", LIMIT)?;
 
     let recorder = sound.recorder()?;
@@ -118,21 +110,17 @@ fn the_omni_engine_answers_in_the_window_too() -> Result<()> {
     let _alone = one_at_a_time();
     let sound = Lab::start()?;
     let display = Display::start()?;
-    let mut antiphon = Running::start(
-        Command::new(env!("CARGO_BIN_EXE_antiphon"))
-            .args(["--engine", "omni", "--model"])
-            .arg(root.join("tests/fixtures/omni-tiny"))
-            .arg("--voice")
-            .arg(root.join("tests/fixtures/speech/pause.wav"))
-            .envs(sound.env())
-            .envs(display.env())
-            .envs(lab::home::env(home.path())?)
-            .env("RUST_LOG", "antiphon=info")
-            .env("NO_COLOR", "1")
-            .stdout(Stdio::null()),
-        &kept.join("talk-omni.log"),
-    )?;
-    antiphon.wait_until("line that says ready", LIMIT, |log| log.lines().any(|line| line.ends_with("ready")))?;
+    let (model, voice) = (root.join("tests/fixtures/omni-tiny"), root.join("tests/fixtures/speech/pause.wav"));
+    let args = [
+        "--engine".as_ref(),
+        "omni".as_ref(),
+        "--model".as_ref(),
+        model.as_os_str(),
+        "--voice".as_ref(),
+        voice.as_ref(),
+    ];
+    let log = kept.join("talk-omni.log");
+    let mut antiphon = program::start(&args, (&sound, &display), home.path(), ("info", &log), LIMIT)?;
     assert!(antiphon.said().contains("the model needs"), "{}", antiphon.said());
     display.window("Antiphon", LIMIT)?;
 

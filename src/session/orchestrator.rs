@@ -292,7 +292,6 @@ impl Orchestrator {
                 }
             }
             MouthEvent::Played { epoch } => {
-                self.replay_played(epoch);
                 if epoch == self.turn.epoch()
                     && let Some(record) = &mut self.record
                     && let Some(bytes) = record.spoken(record.answer.len())

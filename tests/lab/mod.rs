@@ -5,6 +5,7 @@
 //! - [`home`]: the user's folders, with the models of this machine
 //! - [`display`]: a private X server: pictures of it, clicks, keys
 //! - [`measure`]: when who spoke, and how whole the sound was; pure arithmetic on a recording
+//! - [`program`]: the program under test, with its window
 //! - [`process`]: child processes that never outlive their owner
 //!
 //! Linux only: the tools are Debian's packages pulseaudio, pulseaudio-utils, xvfb, xdotool and imagemagick, which
@@ -16,4 +17,5 @@ pub mod display;
 pub mod home;
 pub mod measure;
 pub mod process;
+pub mod program;
 pub mod sound;

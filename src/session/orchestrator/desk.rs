@@ -6,22 +6,17 @@ use super::super::command::{Command, Keep};
 use super::super::engine_thread::{EngineLoader, Job, Load};
 use super::super::event::{Event, KeptTurnView, Replay};
 use super::super::inbox::KeptEvent;
-use super::super::mouth::MouthJob;
+use super::super::preview::Aside;
 use super::super::turn_record::TurnRecord;
 use super::super::turn_sound::TurnSound;
 use super::Orchestrator;
 use crate::conversation::export::Form;
 use crate::conversation::{KeptTurn, Side};
-use crate::engine::PcmChunk;
 use crate::metrics::TurnReport;
 use crate::time::Micros;
 use crate::turn::state::{Input, Outcome, Phase};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-
-/// The epoch of what is replayed, which no reply reaches; samples of voices have those above.
-const REPLAY: u64 = (1 << 62) - 1;
 
 /// Which engine answers, by its name on the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,12 +38,11 @@ pub struct Desk {
     load: u64,
     /// The persona or the past changed during a turn: the engine's session is opened anew after it.
     reopen: bool,
-    replay: Option<Replay>,
 }
 
 impl Desk {
     pub fn new(factory: Option<EngineFactory>, archivist: Option<Sender<archivist::Job>>, keep: Keep) -> Self {
-        Desk { factory, archivist, keep, load: 0, reopen: false, replay: None }
+        Desk { factory, archivist, keep, load: 0, reopen: false }
     }
 }
 
@@ -113,16 +107,10 @@ impl Orchestrator {
         match event {
             KeptEvent::Opened(turns) => self.opened(&turns),
             KeptEvent::Sound { turn, side, clip } => {
-                if self.turn.phase() != Phase::Listening {
-                    return;
+                if self.turn.phase() == Phase::Listening {
+                    let what = Aside::Turn(Replay { turn, side });
+                    self.preview.play(what, clip.samples, clip.rate, &self.wires, &self.cards);
                 }
-                self.desk.replay = Some(Replay { turn, side });
-                self.preview.stop(&self.wires, &self.cards);
-                self.wires.live.store(REPLAY, Ordering::Release);
-                self.to_mouth(MouthJob::Begin { epoch: REPLAY, rate: clip.rate, overlap: 0 });
-                let chunk = PcmChunk { samples: clip.samples, overlap: 0, text_end: 0, last: true };
-                self.to_mouth(MouthJob::Chunk { epoch: REPLAY, chunk });
-                self.tell(Event::Replaying(self.desk.replay));
             }
         }
     }
@@ -206,16 +194,10 @@ impl Orchestrator {
         number == self.desk.load
     }
 
-    pub(super) fn is_replaying(&self) -> bool {
-        self.desk.replay.is_some()
-    }
-
     /// Ends the replay: the user wants silence, or to talk.
     pub(super) fn stop_replay(&mut self) {
-        if self.desk.replay.take().is_some() {
-            self.wires.live.store(0, Ordering::Release);
-            self.cards.flush();
-            self.tell(Event::Replaying(None));
+        if self.preview.is_replay() {
+            self.preview.stop(&self.wires, &self.cards);
         }
     }
 
@@ -223,13 +205,6 @@ impl Orchestrator {
     pub(super) fn interrupt(&mut self) {
         self.stop_replay();
         self.step(Input::Interrupt);
-    }
-
-    /// A reply, or what is replayed, has been played to its end.
-    pub(super) fn replay_played(&mut self, epoch: u64) {
-        if epoch == REPLAY && self.desk.replay.take().is_some() {
-            self.tell(Event::Replaying(None));
-        }
     }
 
     /// Keeps a turn that is over, if anything was said in it and the user wants it kept.

@@ -11,8 +11,7 @@ use crate::turn::state::{Input, Phase};
 
 impl Orchestrator {
     pub(super) fn ear(&mut self, event: EarEvent) {
-        let sounding = self.is_replaying() || self.preview.is_on();
-        let listens = self.listening.finds_turns() && self.engine.is_some() && !sounding;
+        let listens = self.listening.finds_turns() && self.engine.is_some() && !self.preview.is_on();
         match event {
             EarEvent::Frame { samples, end, speech } => {
                 self.utterance.hear(&samples, end, speech);

@@ -1,7 +1,9 @@
 //! What the voices thread has for the conversation: a voice to speak in, a sample to play.
 
+use super::super::preview::Aside;
 use super::super::voices::{VoiceCommand, VoiceJob};
 use super::Orchestrator;
+use crate::engine::HEARING_RATE;
 use crate::turn::state::Phase;
 
 impl Orchestrator {
@@ -15,8 +17,7 @@ impl Orchestrator {
     pub(super) fn voice(&mut self, job: VoiceJob) {
         match job {
             VoiceJob::Play(samples) if is_quiet(self.turn.phase()) => {
-                self.stop_replay();
-                self.preview.play(&samples, &self.wires, &self.cards);
+                self.preview.play(Aside::Voice, samples.to_vec(), HEARING_RATE, &self.wires, &self.cards);
             }
             VoiceJob::Play(_) => {}
             VoiceJob::Choose(voice) => {

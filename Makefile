@@ -50,6 +50,7 @@ lint: lintsetup ## format, lints, shell scripts
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked --all-targets -- -D warnings
 	@scripts/cuda.sh check
+	@scripts/package.sh check
 	@shellcheck scripts/*.sh scripts/cuda/*.sh .ci/run
 
 .PHONY: lintsetup

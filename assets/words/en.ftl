@@ -162,6 +162,10 @@ pull-resume-one = Go on with { $title }
 
 # Voices
 voice-add = Add from a file…
+voice-record = Record now
+voice-record-stop = Stop recording
+voice-read-this = Read this aloud, as you would tell it to a friend:
+voice-text = This morning I walked along the river. The water was quiet, a grey heron stood near the bridge, and somewhere a child was laughing. What a good day to begin something new!
 voice-agreed = It is my voice, or its owner agreed
 voice-name = Name of the voice
 voice-keep = Keep this voice

@@ -159,6 +159,10 @@ pull-resume-one = 继续下载 { $title }
 
 # Voices
 voice-add = 从文件添加…
+voice-record = 现在录音
+voice-record-stop = 停止录音
+voice-read-this = 请像对朋友说话那样朗读：
+voice-text = 今天早上我沿着河边散步。水面很平静，桥边站着一只白鸟，远处有孩子在笑。真是开始新事情的好日子！
 voice-agreed = 这是我的声音，或其主人已同意
 voice-name = 声音的名字
 voice-keep = 保存这个声音

@@ -369,12 +369,20 @@ impl ViewState {
         self.turns.is_empty() && self.engine.is_none() && self.lacks_models()
     }
 
-    /// The models to fetch before anything can be said, and the bytes still to come: those of the starter, and what else
-    /// the engine needs and has no terms to be agreed to first.
+    /// The needed models that are not here and have no terms to be agreed to first, and the bytes still to fetch.
     pub fn missing(&self) -> (Vec<String>, u64) {
+        self.missing_where(|_| true)
+    }
+
+    /// Those of them that the starter is made of.
+    pub fn missing_starter(&self) -> (Vec<String>, u64) {
+        self.missing_where(|model| model.kind == ModelKind::Starter)
+    }
+
+    fn missing_where(&self, counts: impl Fn(&ModelStatus) -> bool) -> (Vec<String>, u64) {
         let mut bytes = 0;
         let mut ids = Vec::new();
-        for model in self.models.iter().filter(|model| model.needed && model.terms.is_none()) {
+        for model in self.models.iter().filter(|model| model.needed && model.terms.is_none() && counts(model)) {
             bytes += match model.state {
                 ModelState::Ready => continue,
                 ModelState::Partial { have } => model.bytes.saturating_sub(have),

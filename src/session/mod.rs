@@ -26,6 +26,7 @@ mod orchestrator;
 pub mod outlook;
 mod preview;
 mod pulls;
+mod recorder;
 mod sink;
 mod turn_record;
 mod turn_sound;

@@ -22,6 +22,7 @@ use super::inbox::{EngineEvent, Inbox, MouthEvent};
 use super::listening::Listening;
 use super::mouth::{LiveEpoch, MouthJob};
 use super::preview::Preview;
+use super::recorder::Recorder;
 use super::sink::SessionSink;
 use super::turn_record::TurnRecord;
 use super::turn_sound::TurnSound;
@@ -65,6 +66,7 @@ pub struct Orchestrator {
     cards: CardKeeper,
     errands: Errands,
     preview: Preview,
+    recorder: Recorder,
     turn: Turn,
     utterance: Utterance,
     record: Option<TurnRecord>,
@@ -97,6 +99,7 @@ impl Orchestrator {
             cards,
             errands,
             preview: Preview::default(),
+            recorder: Recorder::default(),
             turn: Turn::default(),
             utterance: Utterance::default(),
             record: None,

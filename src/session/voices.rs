@@ -16,6 +16,8 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
 /// Stretches that a waveform is drawn from.
 const PEAKS: usize = 300;
+/// Where a recording made on the spot comes from.
+const RECORDED: &str = "microphone";
 
 /// What is asked about voices.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,12 @@ pub enum VoiceCommand {
     Check {
         file: PathBuf,
     },
+    /// Record what the microphone hears, instead of listening to the user, until [`VoiceCommand::StopRecording`] or for
+    /// 30 s; then it is checked like a file.
+    Record,
+    StopRecording,
+    /// Check what was recorded, 16 kHz mono.
+    Recorded(Arc<[f32]>),
     /// Check another stretch of the same recording.
     CheckSpan(Span),
     /// Keep a stretch of it as a voice.
@@ -70,6 +78,8 @@ pub enum VoiceEvent {
     /// The voices that are kept, by name; replaces the list before. `broken`: a sentence for each folder that is no
     /// voice any more.
     Listed { voices: Vec<VoiceEntry>, broken: Vec<String> },
+    /// So many seconds have been recorded; `None`: the recording is over.
+    Recording(Option<f64>),
     /// A recording is being read.
     Checking { file: String },
     /// A recording was read, or another stretch of it looked at.
@@ -166,9 +176,11 @@ impl Desk {
                 self.draft = None;
                 self.tell(VoiceEvent::Checking { file: file_name(&file) });
                 let recording = voice::read(&file)?;
-                self.numbers += 1;
-                self.draft = Some(Draft { number: self.numbers, file, recording });
-                self.show(None);
+                self.look_at(file, recording);
+            }
+            VoiceCommand::Recorded(samples) => {
+                let recording = voice::recorded(&samples)?;
+                self.look_at(PathBuf::from(RECORDED), recording);
             }
             VoiceCommand::CheckSpan(span) => self.show(Some(span)),
             VoiceCommand::Keep { name, span } => {
@@ -204,9 +216,15 @@ impl Desk {
             VoiceCommand::Preview(Sample::Chime) => self.hand(VoiceJob::Play(chime().into())),
             VoiceCommand::Preview(Sample::Kept(id)) => self.hand(VoiceJob::Play(self.library.find(&id)?.samples()?)),
             // The session's own.
-            VoiceCommand::Ask | VoiceCommand::StopPreview => {}
+            VoiceCommand::Ask | VoiceCommand::StopPreview | VoiceCommand::Record | VoiceCommand::StopRecording => {}
         }
         Ok(())
+    }
+
+    fn look_at(&mut self, file: PathBuf, recording: Recording) {
+        self.numbers += 1;
+        self.draft = Some(Draft { number: self.numbers, file, recording });
+        self.show(None);
     }
 
     fn show(&self, span: Option<Span>) {

@@ -196,7 +196,9 @@ impl VoiceLibrary {
                 Err(why) => VoiceError::Damaged { path: folder, why },
             });
         }
-        let source = std::path::absolute(source).unwrap_or_else(|_| source.into());
+        // What was recorded on the spot comes from no file.
+        let source =
+            if source.exists() { std::path::absolute(source).ok() } else { None }.unwrap_or_else(|| source.into());
         let record = VoiceRecord {
             name,
             source: source.display().to_string(),

@@ -8,13 +8,14 @@ use antiphon::metrics::{Bar, Stage, StageMark, TurnReport};
 use antiphon::session::event::{Event, ModelState, PullProgress, PullState, Severity, TurnState};
 use antiphon::settings::{Settings, Theme};
 use antiphon::time::Micros;
-use egui_kittest::SnapshotOptions;
+use egui_kittest::{SnapshotOptions, SnapshotResults};
 
 /// Pixels that may differ: corners of curves, whose sines differ in the last bit between machines.
 const FRAYED: usize = 40;
 
 fn picture(name: &str, events: &dyn Fn() -> Vec<Event>) {
     let options = SnapshotOptions::new().output_path("tests/gui/pictures").max_failed_pixels(FRAYED);
+    let mut results = SnapshotResults::new();
     for (size, of_size) in [([1100.0, 760.0], "wide"), ([640.0, 480.0], "small")] {
         for (theme, of_theme) in [(Theme::Light, "light"), (Theme::Dark, "dark")] {
             let settings = Settings { theme, ..Settings::default() };
@@ -23,6 +24,7 @@ fn picture(name: &str, events: &dyn Fn() -> Vec<Event>) {
             // Past the end of every animation.
             window.harness.run_steps(8);
             window.harness.snapshot_options(format!("{name}-{of_size}-{of_theme}"), &options);
+            results.extend_harness(&mut window.harness);
         }
     }
 }

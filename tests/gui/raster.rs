@@ -41,7 +41,9 @@ impl TestRenderer for Raster {
         for ClippedPrimitive { clip_rect, primitive } in ctx.tessellate(output.shapes.clone(), scale) {
             let Primitive::Mesh(mesh) = primitive else { return Err("a callback cannot be drawn here".into()) };
             let texture = self.textures.get(&mesh.texture_id).ok_or("a texture is missing")?;
-            let clip = (clip_rect * scale).round().intersect(Rect::from_min_size(Pos2::ZERO, size.round()));
+            let clip = clip_rect * scale;
+            let clip = Rect::from_min_max(clip.min.round(), clip.max.round());
+            let clip = clip.intersect(Rect::from_min_size(Pos2::ZERO, size.round()));
             for corners in mesh.indices.chunks_exact(3) {
                 let corners = [0, 1, 2].map(|i| {
                     let vertex = mesh.vertices[corners[i] as usize];

@@ -110,6 +110,21 @@ fn a_voice_is_added_by_dialog_or_drop_checked_and_kept() {
 }
 
 #[test]
+fn a_voice_is_recorded_on_the_spot() {
+    let mut window = Window::open();
+    window.press("Voices");
+    window.press(voices::RECORD);
+    assert_eq!(window.commands(), [Command::Voice(VoiceCommand::Record)]);
+    window.tell([Event::Voice(VoiceEvent::Recording(Some(3.25)))]);
+    assert!(window.has_part("This morning I walked along the river") && window.has("3 s"));
+    assert!(!window.has(voices::RECORD));
+    window.press(voices::STOP_RECORDING);
+    assert_eq!(window.commands(), [Command::Voice(VoiceCommand::StopRecording)]);
+    window.tell([Event::Voice(VoiceEvent::Recording(None)), draft(1, Grade::Ok)]);
+    assert!(window.has("Waveform of aunt.wav") && window.has(voices::KEEP));
+}
+
+#[test]
 fn kept_voices_are_chosen_heard_renamed_and_deleted() {
     let mut window = Window::open();
     window.press("Voices");

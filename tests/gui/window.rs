@@ -4,7 +4,8 @@ use antiphon::app::AntiphonApp;
 use antiphon::app::words::{Language, look_up};
 use antiphon::session::command::Command;
 use antiphon::session::event::{self, Event, EventSink, ModelKind, ModelState, ModelStatus, TurnState};
-use antiphon::settings::{Interface, Settings};
+use antiphon::settings::{Interface, Settings, Theme};
+use eframe::egui;
 use egui_kittest::kittest::Queryable;
 use egui_kittest::{Harness, HarnessBuilder, TestRenderer};
 use std::sync::mpsc::{self, Receiver};
@@ -28,7 +29,8 @@ impl Window {
 
     /// One whose pictures can be taken.
     pub(crate) fn drawn(settings: Settings, size: [f32; 2], renderer: impl TestRenderer + 'static) -> Self {
-        Window::built(settings, size, Harness::builder().renderer(renderer))
+        let theme = if settings.theme == Theme::Dark { egui::Theme::Dark } else { egui::Theme::Light };
+        Window::built(settings, size, Harness::builder().with_theme(theme).renderer(renderer))
     }
 
     fn built(settings: Settings, size: [f32; 2], builder: HarnessBuilder<AntiphonApp>) -> Self {

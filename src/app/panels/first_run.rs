@@ -103,9 +103,9 @@ fn judgement(outlook: &Outlook) -> String {
 }
 
 fn fetch(ui: &mut Ui, view: &ViewState, settings: &mut Settings, reading: &mut Reading, commands: &mut Vec<Command>) {
-    let (missing, bytes) = view.missing();
+    let (missing, bytes) = view.missing_starter();
     let starter_is_here = view.has_all(ModelKind::Starter);
-    if !missing.is_empty() && !view.is_pulling() {
+    if !missing.is_empty() && !view.is_pulling() && view.paused.is_empty() {
         ui.add(Label::new(fill("first-starter", &[("size", &human_bytes(bytes))])).wrap());
         if accented(ui, t(GET_MODELS)) {
             commands.push(Command::PullModels(missing));
@@ -171,5 +171,5 @@ fn sound(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
 fn accented(ui: &mut Ui, text: &str) -> bool {
     let palette = Palette::of(ui);
     let label = RichText::new(text).color(palette.on_accent);
-    ui.add(Button::new(label).fill(palette.accent).min_size(vec2(150.0, 36.0))).clicked()
+    ui.add(Button::new(label).fill(palette.accent).min_size(vec2(0.0, 36.0))).clicked()
 }

@@ -15,6 +15,8 @@ use eframe::egui::{
 };
 
 pub const ADD: &str = "voice-add";
+pub const RECORD: &str = "voice-record";
+pub const STOP_RECORDING: &str = "voice-record-stop";
 pub const AGREED: &str = "voice-agreed";
 pub const NAME: &str = "voice-name";
 pub const KEEP: &str = "voice-keep";
@@ -88,12 +90,18 @@ impl VoicesPanel {
         if let Some(file) = &view.checking {
             ui.add(Label::new(RichText::new(fill("voice-reading", &[("file", file)])).weak()).wrap());
         }
-        match &view.draft {
-            Some(draft) => self.draft(ui, view, draft, commands),
-            None => {
-                if ui.button(t(ADD)).clicked() {
-                    commands.push(Command::Voice(VoiceCommand::Ask));
-                }
+        match (&view.draft, view.recording) {
+            (_, Some(seconds)) => recording(ui, seconds, commands),
+            (Some(draft), None) => self.draft(ui, view, draft, commands),
+            (None, None) => {
+                ui.horizontal_wrapped(|ui| {
+                    if ui.button(t(ADD)).clicked() {
+                        commands.push(Command::Voice(VoiceCommand::Ask));
+                    }
+                    if ui.button(t(RECORD)).clicked() {
+                        commands.push(Command::Voice(VoiceCommand::Record));
+                    }
+                });
                 ui.add(Label::new(RichText::new(t(HOW)).small().weak()).wrap());
             }
         }
@@ -254,6 +262,19 @@ impl VoicesPanel {
             }
         });
     }
+}
+
+/// The text to read aloud, and how long that has taken.
+fn recording(ui: &mut Ui, seconds: f64, commands: &mut Vec<Command>) {
+    let palette = Palette::of(ui);
+    ui.label(RichText::new(t("voice-read-this")).small().weak());
+    ui.add(Label::new(RichText::new(t("voice-text")).size(16.0)).wrap());
+    ui.horizontal(|ui| {
+        if ui.add(Button::new(RichText::new(t(STOP_RECORDING)).color(palette.red))).clicked() {
+            commands.push(Command::Voice(VoiceCommand::StopRecording));
+        }
+        ui.label(RichText::new(fill("time-seconds", &[("s", &format!("{seconds:.0}"))])).color(palette.muted));
+    });
 }
 
 /// A button that says more to a screen reader than there is room for. Returns whether it was pressed.

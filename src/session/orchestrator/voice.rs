@@ -1,7 +1,9 @@
 //! What the voices thread has for the conversation: a voice to speak in, a sample to play.
 
+use super::super::event::Event;
 use super::super::preview::Aside;
-use super::super::voices::{VoiceCommand, VoiceJob};
+use super::super::recorder::Progress;
+use super::super::voices::{VoiceCommand, VoiceEvent, VoiceJob};
 use super::Orchestrator;
 use crate::engine::HEARING_RATE;
 use crate::turn::state::Phase;
@@ -10,7 +12,30 @@ impl Orchestrator {
     pub(super) fn voice_command(&mut self, command: VoiceCommand) {
         match command {
             VoiceCommand::StopPreview => self.preview.stop(&self.wires, &self.cards),
+            VoiceCommand::Record => {
+                self.listening.talking = false;
+                self.interrupt();
+                self.recorder.start();
+                self.tell(Event::Voice(VoiceEvent::Recording(Some(0.0))));
+            }
+            VoiceCommand::StopRecording => self.stop_recording(),
             command => self.errands.voice(command),
+        }
+    }
+
+    /// The microphone's sound goes to the recording, and to nobody else.
+    pub(super) fn record(&mut self, samples: &[f32]) {
+        match self.recorder.hear(samples) {
+            Progress::Quiet => {}
+            Progress::Seconds(seconds) => self.tell(Event::Voice(VoiceEvent::Recording(Some(seconds)))),
+            Progress::Full => self.stop_recording(),
+        }
+    }
+
+    fn stop_recording(&mut self) {
+        if let Some(samples) = self.recorder.stop() {
+            self.tell(Event::Voice(VoiceEvent::Recording(None)));
+            self.errands.voice(VoiceCommand::Recorded(samples.into()));
         }
     }
 

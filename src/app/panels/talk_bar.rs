@@ -176,7 +176,7 @@ impl TalkBar {
         }
 
         let palette = Palette::of(ui);
-        let colour = if view.is_first_run() { palette.muted } else { palette.of_state(&view.state) };
+        let colour = palette.of_state(&view.state);
         self.paint_button(ui, centre, view, enabled, response.hovered());
         focus_ring(ui, &response, rect, TALK_RADIUS as u8);
         let label =

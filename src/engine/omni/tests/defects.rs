@@ -4,12 +4,13 @@ use super::super::answer::Answer;
 use super::super::codes::RandomCodes;
 use super::super::compat::{AnswerPieces, Pieces};
 use super::super::dialogue::{Dialogue, Opening};
+use super::super::load::{Omni, OmniOptions, TextChunk};
 use super::super::probe::NoProbe;
 use super::super::prompt;
 use super::super::speech::{Sound, Speech};
 use super::super::vocoder::overlap_add;
 use super::super::words::WordFeed;
-use super::{EndsAt, Seen, speak, speak_like_upstream, speaker, tiny};
+use super::{EndsAt, Seen, speak, speak_like_upstream, speaker, tiny, tiny_dir};
 use crate::engine::sampling::{Sampler, SamplingConfig};
 use candle_core::{Device, Tensor};
 
@@ -127,6 +128,27 @@ fn words_are_never_split() {
             assert_eq!(ids(&units), ids(&whole), "{text:?} in pieces of {n}");
         }
     }
+}
+
+/// Q4: upstream says the first piece as it was written, and later numbers digit by digit; of Markdown it takes out the
+/// stars alone.
+#[test]
+fn numbers_and_markdown_are_made_speakable() {
+    let mut omni = tiny();
+    let pieces = ["## 23 of", " the `voice`", " is 45 % to", " you and 67", " **hello** the voice is"];
+    let spoken = "twenty-three of the voice is forty-five percent to you and sixty-seven hello the voice is";
+    let mut seen = Seen::default();
+    speak(&mut omni, &pieces, &mut EndsAt::new(60), &mut seen);
+    assert_eq!(seen.new_text(&omni.mouth), omni.mouth.tokens.encode(spoken).unwrap());
+
+    let mut seen = Seen::default();
+    speak_like_upstream(&mut omni, &pieces, &mut EndsAt::new(60), &mut seen);
+    let said = seen.new_text(&omni.mouth);
+    let says = |text: &str| {
+        let ids = omni.mouth.tokens.encode(text).unwrap();
+        said.windows(ids.len()).any(|said| said == ids)
+    };
+    assert!(says("##") && says("six seven") && !says("sixty"), "{said:?}");
 }
 
 /// Q5: upstream's layout has 300 slots; text beyond them without a sentence's end is dropped.
@@ -308,6 +330,25 @@ fn a_block_of_text_gives_fifty_frames() {
     let (first, second) = (many_words(10), many_words(10));
     speak_like_upstream(&mut omni, &[&first, &second, "hello "], &mut EndsAt::new(60), &mut seen);
     assert_eq!(seen.frames_at_text[..2], [0, 25], "{:?}", seen.frames_at_text);
+}
+
+/// The text chunk is how many tokens every fifty frames may see: a smaller one lets the speech begin after fewer words.
+#[test]
+fn a_smaller_text_chunk_begins_after_fewer_words() {
+    for tokens in [7, 10] {
+        let options = OmniOptions { text_chunk: Some(TextChunk::new(tokens).unwrap()), ..OmniOptions::default() };
+        let mut omni = Omni::load(&tiny_dir(), &options, &mut |_, _| {}).unwrap();
+        let voice = speaker(&omni);
+        let mouth = &mut omni.mouth;
+        let (mut feed, mut speech) = (WordFeed::new(), Speech::new(mouth, voice));
+        let mut words = 0;
+        while !speech.ready(mouth) {
+            speech.say(feed.push(WORDS[words % WORDS.len()], &mouth.tokens).unwrap());
+            words += 1;
+        }
+        // One more word shows that the last of them is whole.
+        assert_eq!(words, tokens + 1);
+    }
 }
 
 /// How many frames had been made whenever more text was given.

@@ -16,8 +16,6 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
 /// Stretches that a waveform is drawn from.
 const PEAKS: usize = 300;
-/// Where a recording made on the spot comes from.
-const RECORDED: &str = "microphone";
 
 /// What is asked about voices.
 #[derive(Clone, Debug, PartialEq)]
@@ -180,7 +178,7 @@ impl Desk {
             }
             VoiceCommand::Recorded(samples) => {
                 let recording = voice::recorded(&samples)?;
-                self.look_at(PathBuf::from(RECORDED), recording);
+                self.look_at(PathBuf::from(voice::MICROPHONE), recording);
             }
             VoiceCommand::CheckSpan(span) => self.show(Some(span)),
             VoiceCommand::Keep { name, span } => {

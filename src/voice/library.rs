@@ -10,9 +10,9 @@
 //! voice's folder appears and disappears in one step; whoever changes names holds the library's lock; a folder that
 //! cannot be understood is reported and passed over, never changed.
 
-use super::VoiceError;
 use super::check::{Check, Grade};
 use super::recording::{Recording, Span};
+use super::{MICROPHONE, VoiceError};
 use crate::audio::file;
 use crate::engine::HEARING_RATE;
 use serde::{Deserialize, Serialize};
@@ -197,8 +197,8 @@ impl VoiceLibrary {
             });
         }
         // What was recorded on the spot comes from no file.
-        let source =
-            if source.exists() { std::path::absolute(source).ok() } else { None }.unwrap_or_else(|| source.into());
+        let is_file = source != Path::new(MICROPHONE);
+        let source = if is_file { std::path::absolute(source).ok() } else { None }.unwrap_or_else(|| source.into());
         let record = VoiceRecord {
             name,
             source: source.display().to_string(),

@@ -53,6 +53,9 @@ pub fn read(path: &Path) -> Result<Recording, VoiceError> {
     Ok(Recording::new(&file::read(path)?)?)
 }
 
+/// Where a recording made on the spot comes from, instead of a file.
+pub const MICROPHONE: &str = "microphone";
+
 /// A recording made on the spot: 16 kHz mono.
 ///
 /// # Errors

@@ -50,6 +50,7 @@ lint: lintsetup ## format, lints, shell scripts
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked --all-targets -- -D warnings
 	@scripts/cuda.sh check
+	@scripts/package.sh check
 	@shellcheck scripts/*.sh scripts/cuda/*.sh .ci/run
 
 .PHONY: lintsetup
@@ -76,6 +77,24 @@ cuda: ## build the program for NVIDIA GPUs; needs neither a GPU nor CUDA (20 min
 gpucheck: ## on a GPU machine: check and time the omni engine at full size with random weights (10 min)
 	@scripts/toolchain.sh
 	@scripts/gpu-check.sh
+
+PREFIX ?= /usr/local
+BIN ?= $(TARGET)/release/antiphon
+
+# Installs what is built, so that `sudo make install` builds nothing as root.
+.PHONY: install
+install: ## copy the program, its icon and its menu entry to PREFIX (/usr/local), below DESTDIR
+	@[ -x "$(BIN)" ] || { echo "$(BIN) is not there: build it first, with 'cargo build --release --locked'"; exit 1; }
+	@scripts/package.sh install "$(BIN)" "$(DESTDIR)$(PREFIX)"
+
+.PHONY: uninstall
+uninstall: ## remove what `make install` copied
+	@scripts/package.sh uninstall "$(DESTDIR)$(PREFIX)"
+
+.PHONY: deb
+deb: setup ## make a Debian package of the program
+	@$(CARGO) build --locked --release
+	@scripts/package.sh deb $(TARGET)
 
 .PHONY: screenshot
 screenshot: testsetup testbuild ## ask the real window a question aloud, and picture it in docs/screenshot.png

@@ -1,15 +1,15 @@
 //! The window with a recorded conversation instead of a session: to look at it, and to measure what it costs.
 //!
-//!     cargo run --example window_demo -- [talk | first-run | pulling | loading | fault | idle] [light | dark] [open]
+//!     cargo run --example window_demo -- [talk | first-run | pulling | loading | fault | idle] [light | dark] [zh]
 //!
-//! `talk` plays one exchange after the other; the others show their state and stay. `open` unfolds all panels.
+//! `talk` plays one exchange after the other; the others show their state and stay.
 
 use antiphon::metrics::{Bar, Stage, StageMark, StageReport, TurnReport};
 use antiphon::session::event::{
-    self, DeviceEntry, DeviceList, Event, EventSink, ModelState, ModelStatus, PullProgress, PullState, Severity,
-    TurnState,
+    self, DeviceEntry, DeviceList, Event, EventSink, ModelKind, ModelState, ModelStatus, Outlook, OutlookGpu,
+    OutlookWay, PullProgress, PullState, Severity, TurnState,
 };
-use antiphon::settings::{Settings, Theme};
+use antiphon::settings::{Interface, Settings, Theme};
 use antiphon::time::Micros;
 use std::thread;
 use std::time::Duration;
@@ -22,7 +22,8 @@ fn main() -> Result<(), eframe::Error> {
     let (sink, source) = event::channel();
     thread::spawn(move || play(&scene, &sink));
     let (commands, _inbox) = std::sync::mpsc::channel();
-    antiphon::app::run(commands, source, Settings { theme, ..Settings::default() }, |_| Ok(()))
+    let interface = if has("zh") { Interface::Chinese } else { Interface::English };
+    antiphon::app::run(commands, source, Settings { theme, interface, ..Settings::default() }, |_| Ok(()))
 }
 
 fn play(scene: &str, sink: &EventSink) {
@@ -34,7 +35,7 @@ fn play(scene: &str, sink: &EventSink) {
         description: "Whisper base.en · SmolLM2 1.7B Q4_K · Kokoro 82M".into(),
     };
     match scene {
-        "first-run" => {}
+        "first-run" => drop(sink.send(outlook())),
         "pulling" => pull(sink),
         "loading" => load(sink),
         "fault" => {
@@ -201,6 +202,20 @@ fn devices() -> Event {
     }
 }
 
+fn outlook() -> Event {
+    let way = |name: &str, bytes, fits| OutlookWay { name: name.into(), bytes, fits };
+    Event::Outlook(Outlook {
+        memory: 32_000_000_000,
+        disk_free: Some(212_000_000_000),
+        gpu: Some(OutlookGpu { name: "NVIDIA GeForce RTX 4080".into(), memory: 17_000_000_000, usable: true }),
+        ways: vec![
+            way("bf16", 18_100_000_000, false),
+            way("q8_0", 11_300_000_000, true),
+            way("q4_k", 7_800_000_000, true),
+        ],
+    })
+}
+
 fn models(here: bool) -> Event {
     let model = |id: &str, title: &str, purpose: &str, licence: &str, megabytes: u64, state, needed| ModelStatus {
         id: id.into(),
@@ -210,6 +225,8 @@ fn models(here: bool) -> Event {
         bytes: megabytes * 1_000_000,
         state,
         needed,
+        terms: None,
+        kind: ModelKind::Starter,
     };
     let state = |or| if here { ModelState::Ready } else { or };
     Event::Models(vec![

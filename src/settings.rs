@@ -23,6 +23,17 @@ pub enum Theme {
     Dark,
 }
 
+/// The language of the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interface {
+    /// As the rest of the desktop, where it is spoken; else English.
+    #[default]
+    System,
+    English,
+    Chinese,
+}
+
 /// Everything the user can choose. Fields that are absent from the file have their default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -47,6 +58,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_device: Option<String>,
     pub theme: Theme,
+    pub interface: Interface,
     /// Size of everything in the window, as a factor of the system's size: 0.5 to 3.
     pub scale: f32,
     /// Id of the kept voice to speak in, for an engine that can; absent: the engine's own.
@@ -110,6 +122,7 @@ impl Default for Settings {
             input_device: None,
             output_device: None,
             theme: Theme::default(),
+            interface: Interface::default(),
             scale: 1.0,
             voice: None,
             system_prompt: String::new(),
@@ -251,6 +264,7 @@ mod tests {
             input_device: Some("alsa:mic \"1\"".into()),
             output_device: None,
             theme: Theme::Dark,
+            interface: Interface::Chinese,
             scale: 1.5,
             voice: Some("0123456789abcdef".into()),
             system_prompt: "You are kind.\n你好".into(),

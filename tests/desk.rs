@@ -12,6 +12,7 @@ use antiphon::engine::{Engine, EngineError, PastTurn, SessionSetup};
 use antiphon::metrics::TurnReport;
 use antiphon::session::command::{Command, Keep};
 use antiphon::session::event::{Event, TurnState};
+use antiphon::session::voices::{Sample, VoiceCommand, VoiceEvent};
 use antiphon::session::{self, CardSource, EngineSelection, Extras};
 use common::rig::{RATE, Rig, script, sounding_s, text, tone, words};
 use common::sound::speech;
@@ -106,7 +107,7 @@ fn an_engine_that_does_not_load_is_told_and_another_can_be_chosen() {
 fn a_conversation_is_kept_reopened_and_replayed() {
     let home = tempfile::tempdir().unwrap();
     let archive = Archive::new(home.path().join("conversations"));
-    let extras = |keep| Extras { archive: Some(archive.clone()), keep, engines: None };
+    let extras = |keep| Extras { archive: Some(archive.clone()), keep, engines: None, engine: None };
     let answer = || script(vec![text("It is a tone."), tone(0.6, 50)]);
     let (mut rig, card) = start(answer(), extras(Keep::WordsAndSound));
     card.say(words("sky", RATE));
@@ -147,7 +148,7 @@ fn a_conversation_is_kept_reopened_and_replayed() {
 fn kept_conversations_are_told_apart_found_and_deleted() {
     let home = tempfile::tempdir().unwrap();
     let archive = Archive::new(home.path().join("conversations"));
-    let extras = Extras { archive: Some(archive.clone()), keep: Keep::Words, engines: None };
+    let extras = Extras { archive: Some(archive.clone()), keep: Keep::Words, engines: None, engine: None };
     let (mut rig, card) = start(script(vec![text("Yes."), tone(0.1, 0)]), extras);
     let kept = |e: &Event| matches!(e, Event::TurnKept { user_sound: false, answer_sound: false, .. });
     type_turn(&mut rig, "Are there birds?");
@@ -176,4 +177,48 @@ fn kept_conversations_are_told_apart_found_and_deleted() {
     rig.stop();
     drop(card);
     assert!(archive.newest().is_none());
+}
+
+#[test]
+fn a_voice_is_recorded_from_the_microphone_and_is_no_turn() {
+    let (mut rig, card) = start(script(vec![text("Yes."), tone(0.1, 0)]), Extras::default());
+    rig.until_state(TurnState::Listening);
+    rig.commands.send(Command::Voice(VoiceCommand::Record));
+    rig.until("the recording to begin", |e| *e == Event::Voice(VoiceEvent::Recording(Some(0.0))));
+    card.say(words("sky", RATE));
+    let mut said = false;
+    rig.until("the words and some silence", |e| {
+        said |= matches!(e, Event::Heard { .. } | Event::State(TurnState::Capturing));
+        matches!(e, Event::Voice(VoiceEvent::Recording(Some(seconds))) if *seconds > 3.0)
+    });
+    assert!(!said, "what is recorded is said to nobody");
+    rig.commands.send(Command::Voice(VoiceCommand::StopRecording));
+    let mut draft = None;
+    rig.until("the recording to be checked", |e| {
+        if let Event::Voice(VoiceEvent::Checked(checked)) = e {
+            draft = Some(checked.clone());
+        }
+        draft.is_some()
+    });
+    let draft = draft.unwrap();
+    assert!(draft.seconds > 3.0 && draft.seconds < 30.0, "{}", draft.seconds);
+    assert_eq!((draft.number, draft.file.as_str()), (1, "microphone"));
+    let loudest = draft.peaks.iter().flatten().fold(0f32, |most, peak| most.max(peak.abs()));
+    assert!(loudest > 0.05, "the words are in it: {loudest}");
+    // Then it listens again.
+    assert_eq!(type_turn(&mut rig, "Well?").turn, 1);
+    rig.stop();
+    drop(card);
+}
+
+#[test]
+fn the_loudspeaker_is_tried_with_three_notes() {
+    let (mut rig, card) = start(script(vec![text("Yes."), tone(0.1, 0)]), Extras::default());
+    rig.until_state(TurnState::Listening);
+    rig.commands.send(Command::Voice(VoiceCommand::Preview(Sample::Chime)));
+    rig.until("the notes", |e| *e == Event::Voice(VoiceEvent::Previewing(true)));
+    rig.until("their end", |e| *e == Event::Voice(VoiceEvent::Previewing(false)));
+    rig.stop();
+    let heard = sounding_s(&card.stop().assistant, RATE);
+    assert!((0.5..0.9).contains(&heard), "three notes of 0.28 s: {heard} s");
 }

@@ -115,7 +115,7 @@ impl Shares {
 
     fn tell(&self, which: &str) {
         let (frames, rate, took) = self.at;
-        println!(
+        eprintln!(
             "{which}: the worst of {} callbacks took {:.2} % of its period ({took:?} for {frames} frames at {rate} Hz), \
              the average one {:.3} %; {} more were interrupted by another program",
             self.measured,

@@ -11,6 +11,7 @@ mod theme;
 pub mod view_state;
 pub mod view_voices;
 mod widgets;
+pub mod words;
 
 use crate::session::command::{Command, CommandSink};
 use crate::session::event::{EventSource, Severity, TurnState, Urgency};
@@ -22,11 +23,13 @@ use eframe::egui::{
 };
 use panels::history::HistoryPanel;
 use panels::talk_bar::TalkBar;
+use panels::terms::Reading;
 use panels::voices::VoicesPanel;
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 use view_state::ViewState;
 use widgets::{Icon, Look, icon_button};
+use words::{Language, speak, t};
 
 /// Frames of an animation: 10 a second. Where the processor draws, every frame is taken from the engine.
 const ANIMATION_FRAME: Duration = Duration::from_millis(100);
@@ -38,9 +41,9 @@ const WIDE: f32 = 860.0;
 const HISTORY_WIDTH: f32 = 232.0;
 
 /// The labels of the buttons at the top.
-pub const NEW_CONVERSATION: &str = "New conversation";
-pub const SIDE_PANEL: &str = "Show or hide the panels";
-pub const HISTORY: &str = "Show or hide your conversations";
+pub const NEW_CONVERSATION: &str = "new-conversation";
+pub const SIDE_PANEL: &str = "side-panel";
+pub const HISTORY: &str = "history-panel";
 
 /// Keeps the settings; the error is a sentence for the user.
 pub type SaveSettings = Box<dyn Fn(&Settings) -> Result<(), String>>;
@@ -86,6 +89,7 @@ pub struct AntiphonApp {
     history: HistoryPanel,
     history_open: bool,
     voices: VoicesPanel,
+    reading: Reading,
     /// Whether the user wants the right side open; `None`: open when there is room.
     side_wanted: Option<bool>,
     /// Whether models were missing in the last frame.
@@ -93,6 +97,7 @@ pub struct AntiphonApp {
     commands: CommandSink,
     events: EventSource,
     save: SaveSettings,
+    language: Language,
 }
 
 impl AntiphonApp {
@@ -104,6 +109,7 @@ impl AntiphonApp {
         settings: Settings,
         save: SaveSettings,
     ) -> Self {
+        speak(Language::of(settings.interface));
         fonts::install(ctx);
         theme::install(ctx);
         theme::choose(ctx, settings.theme);
@@ -114,7 +120,9 @@ impl AntiphonApp {
             Urgency::Soon => waker.request_repaint_after(SOON),
         });
         let kept = settings.clone();
+        let language = Language::of(settings.interface);
         AntiphonApp {
+            language,
             view: ViewState::default(),
             settings,
             kept,
@@ -122,6 +130,7 @@ impl AntiphonApp {
             history: HistoryPanel::default(),
             history_open: false,
             voices: VoicesPanel::default(),
+            reading: Reading::default(),
             side_wanted: None,
             needed_models: false,
             commands: commands.into(),
@@ -154,7 +163,7 @@ impl AntiphonApp {
 
     fn top_bar(&mut self, ui: &mut Ui, width: f32, commands: &mut Vec<Command>) {
         ui.horizontal(|ui| {
-            if panels::history::toggle(ui, HISTORY, self.history_open) {
+            if panels::history::toggle(ui, t(HISTORY), self.history_open) {
                 self.history_open = !self.history_open;
                 // Where there is no room for both, one makes place for the other.
                 if self.history_open && width < WIDE {
@@ -165,12 +174,12 @@ impl AntiphonApp {
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 let open = self.side_open(width);
                 let look = if open { Look::Raised } else { Look::Plain };
-                if icon_button(ui, Icon::Panel, SIDE_PANEL, look, true).clicked() {
+                if icon_button(ui, Icon::Panel, t(SIDE_PANEL), look, true).clicked() {
                     self.side_wanted = Some(!open);
                     self.history_open &= open || width >= WIDE;
                 }
                 let some = !self.view.turns.is_empty();
-                if icon_button(ui, Icon::New, NEW_CONVERSATION, Look::Plain, some).clicked() {
+                if icon_button(ui, Icon::New, t(NEW_CONVERSATION), Look::Plain, some).clicked() {
                     commands.push(Command::NewConversation);
                 }
                 if let Some(engine) = &self.view.engine {
@@ -186,22 +195,23 @@ impl AntiphonApp {
         ScrollArea::vertical().auto_shrink([false, false]).content_margin(Margin::ZERO).show(ui, |ui| {
             let view = &self.view;
             let settings = &mut self.settings;
-            let needs_models = !view.missing().0.is_empty() || view.is_pulling();
+            let needs_models = (view.engine.is_none() && view.lacks_models()) || view.is_pulling();
             // When models turn out to be missing, their panel opens by itself, once.
             let unfold_models = (needs_models && !self.needed_models).then_some(true);
             self.needed_models = needs_models;
             // What is missing comes first; else what is asked most often.
             if !needs_models {
-                card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view, commands));
+                card(ui, "card-latency", true, None, |ui| panels::meters::show(ui, view, commands));
             }
-            card(ui, "Models", false, unfold_models, |ui| panels::models::show(ui, view, commands));
+            let reading = &mut self.reading;
+            card(ui, "card-models", false, unfold_models, |ui| panels::models::show(ui, view, reading, commands));
             if needs_models {
-                card(ui, "Latency", true, None, |ui| panels::meters::show(ui, view, commands));
+                card(ui, "card-latency", true, None, |ui| panels::meters::show(ui, view, commands));
             }
             let unfold_voices = self.voices.follow(&view.voices);
-            card(ui, "Voices", false, unfold_voices, |ui| self.voices.show(ui, &view.voices, settings, commands));
-            card(ui, "Sound", false, None, |ui| panels::devices::show(ui, view, settings, commands));
-            card(ui, "Settings", false, None, |ui| panels::settings::show(ui, view, settings, commands));
+            card(ui, "card-voices", false, unfold_voices, |ui| self.voices.show(ui, &view.voices, settings, commands));
+            card(ui, "card-sound", false, None, |ui| panels::devices::show(ui, view, settings, commands));
+            card(ui, "card-settings", false, None, |ui| panels::settings::show(ui, view, settings, commands));
         });
     }
 
@@ -212,8 +222,12 @@ impl AntiphonApp {
         }
         theme::choose(ctx, self.settings.theme);
         ctx.set_zoom_factor(self.settings.scale);
+        if self.settings.interface != self.kept.interface {
+            self.language = Language::of(self.settings.interface);
+            ctx.request_repaint();
+        }
         if let Err(why) = (self.save)(&self.settings) {
-            self.view.tell("Your settings could not be kept".into(), why, Severity::Warning, Micros::now());
+            self.view.tell(t("settings-not-kept").into(), why, Severity::Warning, Micros::now());
         }
         self.kept = self.settings.clone();
     }
@@ -231,10 +245,10 @@ impl AntiphonApp {
 }
 
 /// A card of the right side, with a heading that folds it; `now` folds or unfolds it without the user.
-fn card(ui: &mut Ui, heading: &str, at_first: bool, now: Option<bool>, contents: impl FnOnce(&mut Ui)) {
+fn card(ui: &mut Ui, heading: &'static str, at_first: bool, now: Option<bool>, contents: impl FnOnce(&mut Ui)) {
     theme::card(ui).outer_margin(Margin { bottom: 6, ..Margin::ZERO }).show(ui, |ui| {
         ui.set_min_width(ui.available_width());
-        CollapsingHeader::new(RichText::new(heading).family(theme::bold()))
+        CollapsingHeader::new(RichText::new(t(heading)).family(theme::bold()))
             .id_salt(heading)
             .default_open(at_first)
             .open(now)
@@ -248,6 +262,7 @@ impl eframe::App for AntiphonApp {
     }
 
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
+        speak(self.language);
         let now = Micros::now();
         let ctx = ui.ctx().clone();
         let width = ctx.content_rect().width();
@@ -282,7 +297,11 @@ impl eframe::App for AntiphonApp {
         CentralPanel::no_frame().frame(bar.inner_margin(margin(0, 2))).show(ui, |ui| {
             ui.spacing_mut().item_spacing = vec2(8.0, 6.0);
             panels::banners::show(ui, &mut self.view, &mut commands);
-            panels::conversation::show(ui, &self.view, &mut commands);
+            if self.view.is_first_run() {
+                panels::first_run::show(ui, &self.view, &mut self.settings, &mut self.reading, &mut commands);
+            } else {
+                panels::conversation::show(ui, &self.view, &mut commands);
+            }
         });
 
         self.follow_settings(&ctx);

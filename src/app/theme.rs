@@ -232,6 +232,8 @@ mod tests {
                 pairs.extend([(p.text, ground), (p.muted, ground)]);
             }
             pairs.extend([(p.amber, p.amber_tint), (p.red, p.red_tint)]);
+            // Buttons that delete or stop, at rest and under the pointer.
+            pairs.extend([(p.red, p.well), (p.red, p.tint)]);
             for (colour, ground) in pairs {
                 let ratio = contrast(colour, ground);
                 assert!(ratio >= 4.5, "{name}: {colour:?} on {ground:?} has only {ratio:.2}");

@@ -5,8 +5,8 @@
 use super::view_voices::VoicesView;
 use crate::metrics::{Bar, Histogram, Stage, StageMark, TurnReport, question};
 use crate::session::event::{
-    ConversationEntry, DeviceList, Event, KeptTurnView, ModelState, ModelStatus, PullProgress, PullState, Replay,
-    Severity, TurnState,
+    ConversationEntry, DeviceList, Event, KeptTurnView, ModelKind, ModelState, ModelStatus, Outlook, PullProgress,
+    PullState, Replay, Severity, TurnState,
 };
 use crate::time::Micros;
 use jiff::Timestamp;
@@ -162,6 +162,8 @@ pub struct ViewState {
     pub turns: Vec<TurnView>,
     pub mic_db: f32,
     pub speaker_db: f32,
+    /// The loudest that the microphone has been.
+    pub loudest_db: f32,
     pub meters: Meters,
     pub loading: Option<LoadingView>,
     pub engine: Option<EngineView>,
@@ -169,6 +171,10 @@ pub struct ViewState {
     pub voices: VoicesView,
     /// A pull that is under way, or that ended and whose end is still of interest.
     pub pull: Option<PullProgress>,
+    /// Models whose pull is paused.
+    pub paused: Vec<String>,
+    /// What this machine can do, once that is known.
+    pub outlook: Option<Outlook>,
     pub input: DeviceList,
     pub output: DeviceList,
     /// Newest last.
@@ -187,12 +193,15 @@ impl Default for ViewState {
             turns: Vec::new(),
             mic_db: SILENCE_DB,
             speaker_db: SILENCE_DB,
+            loudest_db: SILENCE_DB,
             meters: Meters::default(),
             loading: None,
             engine: None,
             models: Vec::new(),
             voices: VoicesView::default(),
             pull: None,
+            paused: Vec::new(),
+            outlook: None,
             input: DeviceList::default(),
             output: DeviceList::default(),
             problems: Vec::new(),
@@ -211,6 +220,7 @@ impl ViewState {
             Event::Levels { mic_db, speaker_db } => {
                 self.mic_db = mic_db.max(SILENCE_DB);
                 self.speaker_db = speaker_db.max(SILENCE_DB);
+                self.loudest_db = self.loudest_db.max(mic_db);
             }
             Event::Heard { turn, text, is_final } => {
                 let view = self.turn(turn);
@@ -249,7 +259,18 @@ impl ViewState {
             }
             Event::Voice(event) => self.voices.apply(event),
             Event::Models(models) => self.models = models,
-            Event::Pull(progress) => self.pull = Some(progress),
+            Event::Pull(progress) => {
+                self.paused.retain(|id| *id != progress.id);
+                if progress.state == PullState::Paused {
+                    self.paused.push(progress.id.clone());
+                    // What is being fetched is of more interest than what is not.
+                    if self.is_pulling() && !self.is_fetching(&progress.id) {
+                        return;
+                    }
+                }
+                self.pull = Some(progress);
+            }
+            Event::Outlook(outlook) => self.outlook = Some(outlook),
             Event::Devices { input, output } => {
                 self.input = input;
                 self.output = output;
@@ -329,11 +350,46 @@ impl ViewState {
         self.pull.as_ref().is_some_and(|pull| matches!(pull.state, PullState::Fetching | PullState::Checking))
     }
 
-    /// The needed models that are not here, and the bytes still to fetch.
+    /// Whether this model is being fetched.
+    pub fn is_fetching(&self, id: &str) -> bool {
+        self.is_pulling() && self.pull.as_ref().is_some_and(|pull| pull.id == id)
+    }
+
+    /// The name of a model for people.
+    pub fn title_of<'a>(&'a self, id: &'a str) -> &'a str {
+        self.models.iter().find(|model| model.id == id).map_or(id, |model| &model.title)
+    }
+
+    /// Whether all models of a kind are here.
+    pub fn has_all(&self, kind: ModelKind) -> bool {
+        let mut of_kind = self.models.iter().filter(|model| model.kind == kind).peekable();
+        of_kind.peek().is_some() && of_kind.all(|model| model.state == ModelState::Ready)
+    }
+
+    /// Whether something is not here that the engine needs.
+    pub fn lacks_models(&self) -> bool {
+        self.models.iter().any(|model| model.needed && model.state != ModelState::Ready)
+    }
+
+    /// Whether nothing can be said yet, because models are missing.
+    pub fn is_first_run(&self) -> bool {
+        self.turns.is_empty() && self.engine.is_none() && self.lacks_models()
+    }
+
+    /// The needed models that are not here and have no terms to be agreed to first, and the bytes still to fetch.
     pub fn missing(&self) -> (Vec<String>, u64) {
+        self.missing_where(|_| true)
+    }
+
+    /// Those of them that the starter is made of.
+    pub fn missing_starter(&self) -> (Vec<String>, u64) {
+        self.missing_where(|model| model.kind == ModelKind::Starter)
+    }
+
+    fn missing_where(&self, counts: impl Fn(&ModelStatus) -> bool) -> (Vec<String>, u64) {
         let mut bytes = 0;
         let mut ids = Vec::new();
-        for model in self.models.iter().filter(|model| model.needed) {
+        for model in self.models.iter().filter(|model| model.needed && model.terms.is_none() && counts(model)) {
             bytes += match model.state {
                 ModelState::Ready => continue,
                 ModelState::Partial { have } => model.bytes.saturating_sub(have),

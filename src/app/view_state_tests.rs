@@ -120,6 +120,8 @@ fn what_is_missing_is_what_is_needed_and_not_here() {
         bytes: 1000,
         state,
         needed,
+        terms: None,
+        kind: ModelKind::Other,
     };
     let view = after([Event::Models(vec![
         model("ready", ModelState::Ready, true),

@@ -10,6 +10,8 @@ pub struct VoicesView {
     pub voices: Vec<VoiceEntry>,
     /// A sentence for each folder that is no voice any more.
     pub broken: Vec<String>,
+    /// Seconds recorded so far, while the microphone is being recorded.
+    pub recording: Option<f64>,
     /// The file that is being read.
     pub checking: Option<String>,
     /// The recording that is being looked at.
@@ -34,6 +36,12 @@ impl VoicesView {
                     self.kept = None;
                 }
             }
+            VoiceEvent::Recording(seconds) => {
+                if seconds.is_some() {
+                    (self.draft, self.kept, self.refused) = (None, None, None);
+                }
+                self.recording = seconds;
+            }
             VoiceEvent::Checking { file } => {
                 *self =
                     VoicesView { checking: Some(file), draft: None, kept: None, refused: None, ..std::mem::take(self) };
@@ -57,7 +65,7 @@ impl VoicesView {
 
     /// Whether something waits for the user here.
     pub fn is_busy(&self) -> bool {
-        self.checking.is_some() || self.draft.is_some()
+        self.checking.is_some() || self.draft.is_some() || self.recording.is_some()
     }
 }
 

@@ -96,6 +96,15 @@ impl EngineChoice {
         OmniOptions { device: found.compute, dtype: dtype.unwrap_or(suits), room, ..self.omni.clone() }
     }
 
+    /// The engine's name, when its models come from the catalog.
+    pub fn of_the_catalog(&self) -> Option<&'static str> {
+        match self.kind {
+            EngineKind::Cascade => Some("cascade"),
+            EngineKind::Omni => self.model.is_none().then_some("omni"),
+            EngineKind::Scripted => None,
+        }
+    }
+
     fn model_dir(&self) -> Result<PathBuf, Failure> {
         match &self.model {
             Some(dir) if dir.is_dir() => Ok(dir.clone()),

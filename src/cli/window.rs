@@ -69,6 +69,7 @@ pub fn run(
         engines: Some(choice.factory()),
         archive: Some(Archive::new(choice.store.home().join("conversations"))),
         keep: settings.keep,
+        engine: choice.of_the_catalog().map(str::to_owned),
     };
     let (session, events) = session::start_with(parts, extras).map_err(Failure::working)?;
     let commands = session.commands();

@@ -116,6 +116,11 @@ const BUILT_FOR: Option<Compute> = if cfg!(feature = "cuda") {
     None
 };
 
+/// Whether this build can use a GPU at all.
+pub const fn is_built_for_gpus() -> bool {
+    BUILT_FOR.is_some()
+}
+
 /// Tries the GPU that this build is for. Takes up to a second where there is one.
 pub fn gpu_use() -> GpuUse {
     match BUILT_FOR.map(|gpu| (gpu, gpu.open())) {

@@ -73,6 +73,8 @@ pub enum Command {
     SetEagerness(Eagerness),
     /// Fetch the models with these catalog ids, in this order, after those that are being fetched.
     PullModels(Vec<String>),
+    /// The user has read the terms of the model with this id and agrees to them; it is fetched.
+    AgreeAndPull(String),
     /// Take missing models from a folder that the user is asked for, for machines without network.
     ImportModels,
     /// Stop fetching this model until it is resumed. What comes after it goes on.

@@ -2,13 +2,14 @@
 //! files. They run on the background runtime, report through the event channel, and can be called off. Owned by the session thread.
 
 use super::command::Command;
-use super::event::{Event, EventSink, ModelState, ModelStatus, Severity};
+use super::event::{Event, EventSink, ModelKind, ModelState, ModelStatus, Severity};
 use super::inbox::Inbox;
+use super::outlook;
 use super::pulls::Pulls;
 use super::voices::VoiceCommand;
 use crate::conversation::export::Form;
 use crate::time::Micros;
-use crate::weights::{Catalog, FileState, PullOptions, Store};
+use crate::weights::{Catalog, FileState, Installed, PullOptions, Role, Store};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
@@ -29,6 +30,8 @@ pub struct Errands {
     inbox: SyncSender<Inbox>,
     /// `None` when the catalog cannot be read, which a test rules out.
     pulls: Option<Arc<Pulls>>,
+    /// The engine whose models are needed, by its name on the command line.
+    engine: Option<String>,
 }
 
 impl Errands {
@@ -38,6 +41,7 @@ impl Errands {
     /// When the system has no threads left.
     pub fn new(
         store: Store,
+        engine: Option<String>,
         voices: Sender<VoiceCommand>,
         events: EventSink,
         inbox: SyncSender<Inbox>,
@@ -50,13 +54,21 @@ impl Errands {
         runtime.spawn(watch_memory(events.clone()));
         let catalog = Catalog::built_in().ok();
         let pulls = catalog.map(|c| Pulls::new(store.clone(), c, PullOptions::default(), events.clone()));
-        Ok(Errands { runtime, store, voices, events, inbox, pulls })
+        let (home, told) = (store.clone(), events.clone());
+        runtime.spawn_blocking(move || told.send(Event::Outlook(outlook::look(&home))));
+        Ok(Errands { runtime, store, voices, events, inbox, pulls, engine })
+    }
+
+    /// The models that are needed follow the engine.
+    pub fn set_engine(&mut self, engine: &str) {
+        self.engine = Some(engine.to_owned());
+        self.report_models();
     }
 
     /// Tells which models there are and what is here of them.
     pub fn report_models(&self) {
-        let (store, events) = (self.store.clone(), self.events.clone());
-        self.runtime.spawn_blocking(move || report_models(&store, &events));
+        let (store, events, engine) = (self.store.clone(), self.events.clone(), self.engine.clone());
+        self.runtime.spawn_blocking(move || report_models(&store, &events, engine.as_deref()));
     }
 
     /// Stops fetching anything; what has arrived is kept.
@@ -151,6 +163,21 @@ impl Errands {
         self.change(|pulls| pulls.add(ids, None));
     }
 
+    /// Notes that the user agrees to a model's terms, and fetches it.
+    pub fn agree_and_pull(&self, id: String) {
+        let agreed = Catalog::built_in().and_then(|catalog| self.store.accept_terms(catalog.model(&id)?));
+        match agreed {
+            Ok(()) => {
+                self.report_models();
+                self.pull(vec![id]);
+            }
+            Err(error) => {
+                let (what, remedy) = (error.to_string(), "Mend what it says, then try again.".to_owned());
+                self.events.send(Event::Problem { what, remedy, severity: Severity::Error });
+            }
+        }
+    }
+
     /// Takes what is missing of the starter models from a folder.
     pub fn pull_from(&self, folder: PathBuf) {
         let Ok(catalog) = Catalog::built_in() else { return };
@@ -185,12 +212,21 @@ impl Errands {
         }
         let (pulls, store, events, inbox) =
             (Arc::clone(pulls), self.store.clone(), self.events.clone(), self.inbox.clone());
+        let engine = self.engine.clone();
         self.runtime.spawn(async move {
-            let fetched = pulls.work().await;
-            report_models(&store, &events);
+            // A session that is gone needs no engine.
+            let reload = || drop(inbox.send(Inbox::Command(Command::ReloadEngine)));
+            // Talking begins as soon as the engine has what it needs, while larger models are still on their way.
+            let has_all = || report_models(&store, &events, engine.as_deref());
+            let arrived = || {
+                if has_all() {
+                    reload();
+                }
+            };
+            let fetched = pulls.work(arrived).await;
+            has_all();
             if fetched {
-                // A session that is gone needs no engine.
-                let _ = inbox.send(Inbox::Command(Command::ReloadEngine));
+                reload();
             }
         });
     }
@@ -222,30 +258,41 @@ async fn watch_memory(events: EventSink) {
     }
 }
 
-fn report_models(store: &Store, events: &EventSink) {
-    let Ok(catalog) = Catalog::built_in() else { return };
-    let installed = store.installed(catalog);
-    let statuses = installed.iter().map(|installed| {
-        let model = installed.model;
-        let here = installed.files.iter().filter(|f| f.state != FileState::Missing);
-        let have: u64 = here.map(|f| f.size).sum();
-        let broken = installed.files.iter().find(|f| f.state == FileState::Damaged);
-        let state = match broken {
-            _ if installed.is_complete() => ModelState::Ready,
-            Some(file) => ModelState::Broken { why: format!("{} is damaged: remove and pull it again", file.name) },
-            None if have == 0 => ModelState::Absent,
-            None => ModelState::Partial { have },
-        };
-        ModelStatus {
-            id: model.id.clone(),
-            title: model.title.clone(),
-            purpose: model.purpose.clone(),
-            licence: model.licence.clone(),
-            bytes: model.download_size(),
-            state,
-            needed: model.starter,
-        }
-    });
-    let statuses = statuses.collect();
+/// Tells what is here of the catalog. Returns whether all of it is here that `engine` needs.
+fn report_models(store: &Store, events: &EventSink, engine: Option<&str>) -> bool {
+    let Ok(catalog) = Catalog::built_in() else { return false };
+    let statuses: Vec<_> = store.installed(catalog).iter().map(|installed| status(store, installed, engine)).collect();
+    let has_all = statuses.iter().all(|status| !status.needed || status.state == ModelState::Ready);
     events.send(Event::Models(statuses));
+    has_all
+}
+
+fn status(store: &Store, installed: &Installed<'_>, engine: Option<&str>) -> ModelStatus {
+    let model = installed.model;
+    let here = installed.files.iter().filter(|f| f.state != FileState::Missing);
+    let have: u64 = here.map(|f| f.size).sum();
+    let broken = installed.files.iter().find(|f| f.state == FileState::Damaged);
+    let state = match broken {
+        _ if installed.is_complete() => ModelState::Ready,
+        Some(file) => ModelState::Broken { why: format!("{} is damaged: remove and pull it again", file.name) },
+        None if have == 0 => ModelState::Absent,
+        None => ModelState::Partial { have },
+    };
+    let kind = match model.role {
+        Role::Omni => ModelKind::Omni,
+        _ if model.starter => ModelKind::Starter,
+        _ => ModelKind::Other,
+    };
+    ModelStatus {
+        id: model.id.clone(),
+        title: model.title.clone(),
+        purpose: model.purpose.clone(),
+        licence: model.licence.clone(),
+        bytes: store.resolved(model).download_size(),
+        state,
+        // The starter is needed beside any engine: to talk to while a large one is fetched, and to tell the end of a turn.
+        needed: kind == ModelKind::Starter || (kind == ModelKind::Omni && engine == Some("omni")),
+        terms: model.terms.clone().filter(|_| !store.terms_accepted(model)),
+        kind,
+    }
 }

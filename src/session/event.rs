@@ -4,6 +4,7 @@
 //! Events are facts, in order. A door that applies all of them to an empty view has the whole truth; it never needs to
 //! ask.
 
+pub use super::outlook::{Outlook, OutlookGpu, OutlookWay};
 use super::voices::VoiceEvent;
 use crate::conversation::{KeptTurn, Side};
 use crate::metrics::{Bar, StageMark, TurnReport};
@@ -71,6 +72,21 @@ pub struct ModelStatus {
     pub state: ModelState,
     /// Whether the chosen engine needs it.
     pub needed: bool,
+    /// Terms that the user must agree to before it can be fetched; `None`: there are none, or they were agreed to.
+    pub terms: Option<String>,
+    pub kind: ModelKind,
+}
+
+/// What a model is a part of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ModelKind {
+    /// The starter: what a first conversation needs.
+    #[default]
+    Starter,
+    /// The omni engine itself.
+    Omni,
+    /// Something to choose instead of another.
+    Other,
 }
 
 /// How a pull goes.
@@ -235,6 +251,8 @@ pub enum Event {
     /// The catalog and what is here of it. Replaces the list before.
     Models(Vec<ModelStatus>),
     Pull(PullProgress),
+    /// What this machine has, and which models suit it; told once, soon after the start.
+    Outlook(Outlook),
     Devices {
         input: DeviceList,
         output: DeviceList,

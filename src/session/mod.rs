@@ -24,8 +24,10 @@ mod line;
 mod listening;
 mod mouth;
 mod orchestrator;
+pub mod outlook;
 mod preview;
 mod pulls;
+mod recorder;
 mod sink;
 mod turn_record;
 mod turn_sound;
@@ -88,6 +90,8 @@ pub struct Extras {
     /// Where conversations are kept; the last of them goes on.
     pub archive: Option<Archive>,
     pub keep: Keep,
+    /// The engine's name on the command line, when its models come from the catalog.
+    pub engine: Option<String>,
 }
 
 /// A running session. Dropping it without [`stop`](Session::stop) lets it run until the program ends.
@@ -165,7 +169,7 @@ pub fn start_with(parts: Parts, extras: Extras) -> Result<(Session, EventSource)
     };
     let desk = Desk::new(extras.engines, archivist, extras.keep);
     let voices = voices::start(VoiceLibrary::new(parts.store.home()), events.clone(), inbox_in.clone())?;
-    let errands = errands::Errands::new(parts.store, voices, events, inbox_in.clone())?;
+    let errands = errands::Errands::new(parts.store, extras.engine, voices, events, inbox_in.clone())?;
     let (hands_free, volume) = (parts.hands_free, parts.volume);
     let opening = Opening { setup: parts.setup, loader: parts.engine, hands_free, volume, desk };
     let card = parts.card;

@@ -23,6 +23,7 @@ use super::inbox::{EngineEvent, Inbox, MouthEvent};
 use super::listening::Listening;
 use super::mouth::{LiveEpoch, MouthJob};
 use super::preview::Preview;
+use super::recorder::Recorder;
 use super::sink::SessionSink;
 use super::turn_record::TurnRecord;
 use super::turn_sound::TurnSound;
@@ -66,6 +67,7 @@ pub struct Orchestrator {
     cards: CardKeeper,
     errands: Errands,
     preview: Preview,
+    recorder: Recorder,
     turn: Turn,
     utterance: Utterance,
     record: Option<TurnRecord>,
@@ -99,6 +101,7 @@ impl Orchestrator {
             cards,
             errands,
             preview: Preview::default(),
+            recorder: Recorder::default(),
             turn: Turn::default(),
             utterance: Utterance::default(),
             record: None,
@@ -209,6 +212,7 @@ impl Orchestrator {
             Command::SetMuted(muted) => self.listening.muted = muted,
             Command::SetEagerness(eagerness) => self.to_ear(EarJob::Eagerness(eagerness)),
             Command::PullModels(ids) => self.errands.pull(ids),
+            Command::AgreeAndPull(id) => self.errands.agree_and_pull(id),
             Command::ImportModels => self.errands.import(),
             Command::PausePull { model } => self.errands.pause_pull(&model),
             Command::ResumePull { model } => self.errands.resume_pull(&model),

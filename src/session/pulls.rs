@@ -141,8 +141,9 @@ impl Pulls {
         }
     }
 
-    /// Fetches what is in the queue until it is empty. Returns whether anything new is here.
-    pub async fn work(&self) -> bool {
+    /// Fetches what is in the queue until it is empty, and tells `arrived` after each model. Returns whether anything new is
+    /// here.
+    pub async fn work(&self, arrived: impl Fn()) -> bool {
         loop {
             let (wanted, cancel) = {
                 let mut queue = self.queue();
@@ -157,7 +158,11 @@ impl Pulls {
                 (wanted, cancel)
             };
             let outcome = self.fetch(&wanted, &cancel).await;
+            let came = outcome.is_ok();
             self.finish(outcome);
+            if came {
+                arrived();
+            }
         }
     }
 
@@ -198,7 +203,7 @@ impl Pulls {
                 // Whatever it is (no network, a full disk), the next model would meet it too.
                 queue.waiting.clear();
                 let remedy = match error {
-                    WeightsError::Terms { .. } => "Read the licence there and agree to it, then try again.",
+                    WeightsError::Terms { .. } => "Read its licence under Models and agree to it there.",
                     _ => AGAIN,
                 };
                 let failed = PullState::Failed { why: error.to_string(), remedy: remedy.to_owned() };

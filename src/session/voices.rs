@@ -6,6 +6,7 @@
 
 use super::event::{Event, EventSink};
 use super::inbox::Inbox;
+use crate::engine::HEARING_RATE;
 pub use crate::voice::library::CONSENT;
 use crate::voice::{self, KeptVoice, Recording, VoiceError, VoiceLibrary};
 pub use crate::voice::{Aspect, Finding, Grade, Span};
@@ -25,6 +26,12 @@ pub enum VoiceCommand {
     Check {
         file: PathBuf,
     },
+    /// Record what the microphone hears, instead of listening to the user, until [`VoiceCommand::StopRecording`] or for
+    /// 30 s; then it is checked like a file.
+    Record,
+    StopRecording,
+    /// Check what was recorded, 16 kHz mono.
+    Recorded(Arc<[f32]>),
     /// Check another stretch of the same recording.
     CheckSpan(Span),
     /// Keep a stretch of it as a voice.
@@ -57,6 +64,8 @@ pub enum Sample {
     Draft(Span),
     /// A kept voice, by id.
     Kept(String),
+    /// Three notes, to hear whether the loudspeaker works.
+    Chime,
 }
 
 /// What is told about voices.
@@ -67,6 +76,8 @@ pub enum VoiceEvent {
     /// The voices that are kept, by name; replaces the list before. `broken`: a sentence for each folder that is no
     /// voice any more.
     Listed { voices: Vec<VoiceEntry>, broken: Vec<String> },
+    /// So many seconds have been recorded; `None`: the recording is over.
+    Recording(Option<f64>),
     /// A recording is being read.
     Checking { file: String },
     /// A recording was read, or another stretch of it looked at.
@@ -163,9 +174,11 @@ impl Desk {
                 self.draft = None;
                 self.tell(VoiceEvent::Checking { file: file_name(&file) });
                 let recording = voice::read(&file)?;
-                self.numbers += 1;
-                self.draft = Some(Draft { number: self.numbers, file, recording });
-                self.show(None);
+                self.look_at(file, recording);
+            }
+            VoiceCommand::Recorded(samples) => {
+                let recording = voice::recorded(&samples)?;
+                self.look_at(PathBuf::from(voice::MICROPHONE), recording);
             }
             VoiceCommand::CheckSpan(span) => self.show(Some(span)),
             VoiceCommand::Keep { name, span } => {
@@ -198,11 +211,18 @@ impl Desk {
                     self.hand(VoiceJob::Play(draft.recording.cut(span)));
                 }
             }
+            VoiceCommand::Preview(Sample::Chime) => self.hand(VoiceJob::Play(chime().into())),
             VoiceCommand::Preview(Sample::Kept(id)) => self.hand(VoiceJob::Play(self.library.find(&id)?.samples()?)),
             // The session's own.
-            VoiceCommand::Ask | VoiceCommand::StopPreview => {}
+            VoiceCommand::Ask | VoiceCommand::StopPreview | VoiceCommand::Record | VoiceCommand::StopRecording => {}
         }
         Ok(())
+    }
+
+    fn look_at(&mut self, file: PathBuf, recording: Recording) {
+        self.numbers += 1;
+        self.draft = Some(Draft { number: self.numbers, file, recording });
+        self.show(None);
     }
 
     fn show(&self, span: Option<Span>) {
@@ -245,4 +265,40 @@ fn entry(kept: &KeptVoice) -> VoiceEntry {
 
 fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Three rising notes of a chord, each fading into silence: 16 kHz mono.
+fn chime() -> Vec<f32> {
+    const NOTES: [f32; 3] = [523.25, 659.26, 783.99];
+    const NOTE_S: f32 = 0.28;
+    let rate = HEARING_RATE as f32;
+    let length = (NOTE_S * rate) as usize;
+    let note = |pitch: f32| {
+        (0..length).map(move |i| {
+            let at = i as f32 / length as f32;
+            // Swells in a twentieth of its time, so that it does not click.
+            let swell = (at * 20.0).min(1.0) * (1.0 - at).powi(2);
+            0.25 * swell * (std::f32::consts::TAU * pitch * i as f32 / rate).sin()
+        })
+    };
+    NOTES.into_iter().flat_map(note).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chime_is_loud_enough_to_hear_and_ends_in_silence() {
+        let chime = chime();
+        assert_eq!(chime.len(), 3 * 4480);
+        let peak = chime.iter().fold(0f32, |peak, sample| peak.max(sample.abs()));
+        assert!((0.15..0.25).contains(&peak), "{peak}");
+        assert!(chime[0].abs() < 1e-3 && chime[chime.len() - 1].abs() < 1e-3);
+        let jump = chime.windows(2).map(|w| (w[1] - w[0]).abs()).fold(0f32, f32::max);
+        assert!(jump < 0.08, "the steepest slope of 784 Hz at a quarter of full scale is 0.077: {jump}");
+        // The second note swings 659.26 times a second.
+        let crossings = chime[4480..8960].windows(2).filter(|w| (w[0] < 0.0) != (w[1] < 0.0)).count();
+        assert!((crossings as f64 / 2.0 / 0.28 - 659.26).abs() < 5.0, "{crossings}");
+    }
 }

@@ -10,9 +10,9 @@
 //! voice's folder appears and disappears in one step; whoever changes names holds the library's lock; a folder that
 //! cannot be understood is reported and passed over, never changed.
 
-use super::VoiceError;
 use super::check::{Check, Grade};
 use super::recording::{Recording, Span};
+use super::{MICROPHONE, VoiceError};
 use crate::audio::file;
 use crate::engine::HEARING_RATE;
 use serde::{Deserialize, Serialize};
@@ -196,7 +196,9 @@ impl VoiceLibrary {
                 Err(why) => VoiceError::Damaged { path: folder, why },
             });
         }
-        let source = std::path::absolute(source).unwrap_or_else(|_| source.into());
+        // What was recorded on the spot comes from no file.
+        let is_file = source != Path::new(MICROPHONE);
+        let source = if is_file { std::path::absolute(source).ok() } else { None }.unwrap_or_else(|| source.into());
         let record = VoiceRecord {
             name,
             source: source.display().to_string(),

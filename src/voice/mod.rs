@@ -15,8 +15,10 @@ pub use check::{Aspect, Check, Finding, Grade};
 pub use library::{KeptVoice, Listing, VoiceLibrary};
 pub use recording::{Recording, Span};
 
+use crate::audio::Clip;
 use crate::audio::file::{self, FileError};
 use crate::dsp::resample::ResampleError;
+use crate::engine::HEARING_RATE;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,6 +51,21 @@ pub enum VoiceError {
 /// When it is no recording that can be read.
 pub fn read(path: &Path) -> Result<Recording, VoiceError> {
     Ok(Recording::new(&file::read(path)?)?)
+}
+
+/// Where a recording made on the spot comes from, instead of a file.
+pub const MICROPHONE: &str = "microphone";
+
+/// A recording made on the spot: 16 kHz mono.
+///
+/// # Errors
+/// When it is too short to look at.
+pub fn recorded(samples: &[f32]) -> Result<Recording, VoiceError> {
+    if samples.len() < HEARING_RATE as usize / 2 {
+        let why = "it was stopped before anything was said: record 5 to 15 seconds".to_owned();
+        return Err(VoiceError::NotUsable { path: "the recording".into(), why });
+    }
+    Ok(Recording::new(&Clip { samples: samples.to_vec(), rate: HEARING_RATE })?)
 }
 
 /// Reads a recording as a reference voice: 16 kHz mono, the stretch that would be proposed for keeping.

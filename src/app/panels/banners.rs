@@ -3,25 +3,26 @@
 use super::super::theme::Palette;
 use super::super::view_state::ViewState;
 use super::super::widgets::{Icon, Look, icon_button};
+use super::super::words::t;
 use crate::session::command::Command;
 use crate::session::event::{Severity, TurnState};
+use eframe::egui::accesskit::Live;
 use eframe::egui::{Align, CornerRadius, Frame, Label, Layout, Margin, RichText, Stroke, Ui};
 
 /// The label of the button that asks the session to try again.
-pub const RETRY: &str = "Try again";
+pub const RETRY: &str = "retry";
 
 /// Draws all banners that apply, and what two of them would say once. A fault and a lost device stay while they last; the
 /// rest can be closed.
 pub fn show(ui: &mut Ui, view: &mut ViewState, commands: &mut Vec<Command>) {
     if view.session_gone {
-        let remedy = "Close the window and start Antiphon again; its log says what happened.";
-        banner(ui, Severity::Error, "The conversation has stopped unexpectedly", remedy, None);
+        banner(ui, Severity::Error, t("stopped-what"), t("stopped-remedy"), None);
     }
     let retry = match &view.state {
-        TurnState::Faulted { why, remedy } => banner(ui, Severity::Error, why, remedy, Some(RETRY)),
-        TurnState::Degraded { why } => {
-            banner(ui, Severity::Warning, why, "Looking for it; meanwhile you can type.", None)
-        }
+        // The first steps say what to do about models that are missing.
+        TurnState::Faulted { .. } if view.is_first_run() => false,
+        TurnState::Faulted { why, remedy } => banner(ui, Severity::Error, why, remedy, Some(t(RETRY))),
+        TurnState::Degraded { why } => banner(ui, Severity::Warning, why, t("degraded-remedy"), None),
         _ => false,
     };
     if retry {
@@ -46,7 +47,7 @@ fn banner(ui: &mut Ui, severity: Severity, what: &str, remedy: &str, button: Opt
 
 /// A banner that the user can close. Returns whether he did.
 fn closable(ui: &mut Ui, severity: Severity, what: &str, remedy: &str) -> bool {
-    frame(ui, severity, what, remedy, |ui| icon_button(ui, Icon::Close, "Dismiss", Look::Plain, true).clicked())
+    frame(ui, severity, what, remedy, |ui| icon_button(ui, Icon::Close, t("dismiss"), Look::Plain, true).clicked())
 }
 
 fn frame(ui: &mut Ui, severity: Severity, what: &str, remedy: &str, control: impl FnOnce(&mut Ui) -> bool) -> bool {
@@ -63,7 +64,9 @@ fn frame(ui: &mut Ui, severity: Severity, what: &str, remedy: &str, control: imp
                 let used = control(ui);
                 ui.with_layout(Layout::top_down(Align::Min), |ui| {
                     ui.spacing_mut().item_spacing.y = 2.0;
-                    ui.add(Label::new(RichText::new(what).strong().color(colour)).wrap());
+                    let told = ui.add(Label::new(RichText::new(what).strong().color(colour)).wrap());
+                    let live = if severity == Severity::Error { Live::Assertive } else { Live::Polite };
+                    ui.ctx().accesskit_node_builder(told.id, |node| node.set_live(live));
                     if !remedy.is_empty() {
                         ui.add(Label::new(RichText::new(remedy).color(Palette::of(ui).text)).wrap());
                     }

@@ -4,21 +4,20 @@
 
 use super::super::theme::{CARD_RADIUS, Palette};
 use super::super::view_state::{TurnView, ViewState};
-use super::{exchange, human_bytes};
+use super::super::words::{fill, t};
+use super::exchange;
 use crate::conversation::Side;
 use crate::session::command::Command;
 use crate::session::event::TurnState;
 use eframe::egui::text::{LayoutJob, TextFormat};
 use eframe::egui::{
-    Align, Button, Color32, CornerRadius, Label, Layout, Margin, Rect, RichText, ScrollArea, Sense, Stroke, StrokeKind,
+    Align, Color32, CornerRadius, Label, Layout, Margin, Rect, RichText, ScrollArea, Sense, Stroke, StrokeKind,
     TextStyle, Ui, UiBuilder, pos2, vec2,
 };
 use jiff::tz::TimeZone;
 
-/// The button that fetches what is missing, before anything else can be done.
-pub const GET_MODELS: &str = "Get the models";
 /// What stands under an answer that was broken off.
-pub const NOT_HEARD: &str = "The rest was not heard";
+pub const NOT_HEARD: &str = "not-heard";
 
 const BUBBLE_MAX: f32 = 580.0;
 const PADDING: f32 = 12.0;
@@ -26,7 +25,7 @@ const PADDING: f32 = 12.0;
 /// Draws the conversation into all the room there is.
 pub fn show(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
     if view.turns.is_empty() {
-        welcome(ui, view, commands);
+        welcome(ui, view);
         return;
     }
     ScrollArea::vertical().auto_shrink([false, false]).stick_to_bottom(true).content_margin(Margin::ZERO).show(
@@ -120,8 +119,7 @@ fn bubble(ui: &mut Ui, side: Side, mut job: LayoutJob) -> Rect {
 fn dots(ui: &mut Ui) {
     let palette = Palette::of(ui);
     let (row, response) = ui.allocate_exact_size(vec2(64.0, 34.0), Sense::hover());
-    response
-        .widget_info(|| eframe::egui::WidgetInfo::labeled(eframe::egui::Role::Label, true, "An answer is on its way"));
+    response.widget_info(|| eframe::egui::WidgetInfo::labeled(eframe::egui::Role::Label, true, t("answer-coming")));
     let stroke = Stroke::new(1.0, palette.border);
     ui.painter().rect(row, CornerRadius::same(CARD_RADIUS), palette.card, stroke, StrokeKind::Inside);
     let time = ui.input(|input| input.time) as f32;
@@ -137,34 +135,27 @@ fn footnote(ui: &mut Ui, turn: &TurnView) {
     ui.horizontal(|ui| {
         ui.add_space(4.0);
         if turn.cut_off && turn.spoken < turn.answer.len() {
-            ui.label(RichText::new(NOT_HEARD).small().color(palette.amber));
+            ui.label(RichText::new(t(NOT_HEARD)).small().color(palette.amber));
         }
         if let Some(at) = turn.at {
             let at = at.to_zoned(TimeZone::system()).strftime("%H:%M").to_string();
             ui.label(RichText::new(at).small().weak());
         }
         if let Some(ttfa) = turn.ttfa_ms {
-            ui.label(RichText::new(format!("answered in {:.2} s", ttfa / 1000.0)).small().weak());
+            ui.label(
+                RichText::new(fill("answered-in", &[("seconds", &format!("{:.2}", ttfa / 1000.0))])).small().weak(),
+            );
         }
     });
 }
 
 /// What to do when nothing has been said.
-fn welcome(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
-    let (missing, bytes) = view.missing();
+fn welcome(ui: &mut Ui, view: &ViewState) {
     let (title, text) = match &view.state {
-        _ if view.is_pulling() => ("The models are on their way", "You can talk as soon as they are here.".to_owned()),
-        TurnState::Idle if !missing.is_empty() => (
-            "First, the models",
-            format!(
-                "Antiphon thinks and speaks on this machine. It needs {} of models, fetched once and checked.",
-                human_bytes(bytes)
-            ),
-        ),
-        TurnState::Idle => ("No engine is loaded", "Choose one under Settings.".to_owned()),
-        TurnState::Loading => ("One moment", "The models are being loaded.".to_owned()),
-        TurnState::Faulted { .. } => ("Something went wrong", "See above for what to do.".to_owned()),
-        _ => ("Say something", "Just speak, hold the button below or the space bar, or type.".to_owned()),
+        TurnState::Idle => (t("welcome-idle"), t("welcome-idle-text")),
+        TurnState::Loading => (t("welcome-loading"), t("welcome-loading-text")),
+        TurnState::Faulted { .. } => (t("welcome-fault"), t("welcome-fault-text")),
+        _ => (t("welcome"), t("welcome-text")),
     };
     let rect = ui.available_rect_before_wrap();
     ui.with_layout(Layout::top_down(Align::Center), |ui| {
@@ -173,23 +164,13 @@ fn welcome(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
         ui.add_space(2.0);
         ui.set_max_width(420.0_f32.min(rect.width()));
         ui.add(Label::new(RichText::new(text).color(Palette::of(ui).muted)).wrap());
-        if !view.is_pulling() && !missing.is_empty() && view.state == TurnState::Idle {
-            ui.add_space(10.0);
-            let palette = Palette::of(ui);
-            let label = RichText::new(GET_MODELS).color(palette.on_accent);
-            if ui.add(Button::new(label).fill(palette.accent).min_size(vec2(150.0, 36.0))).clicked() {
-                commands.push(Command::PullModels(missing));
-            }
+        if let (true, true, Some(pull)) = (view.can_talk(), view.is_pulling(), &view.pull) {
+            let still = fill("welcome-pulling", &[("title", view.title_of(&pull.id))]);
+            ui.add(Label::new(RichText::new(still).small().weak()).wrap());
         }
         if let (TurnState::Loading, Some(loading)) = (&view.state, &view.loading) {
             ui.add_space(10.0);
-            super::models::progress(ui, loading.fraction, &format!("Loading: {}", loading.what), 260.0);
-        }
-        if let (true, Some(pull)) = (view.is_pulling(), &view.pull) {
-            ui.add_space(10.0);
-            super::models::progress(ui, super::models::fraction(pull), &super::models::pull_figures(pull), 300.0);
-            ui.add_space(4.0);
-            super::models::cancel(ui, &pull.id, commands);
+            super::models::progress(ui, loading.fraction, &fill("loading", &[("what", &loading.what)]), 260.0);
         }
     });
 }

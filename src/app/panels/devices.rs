@@ -2,17 +2,18 @@
 
 use super::super::theme::Palette;
 use super::super::view_state::ViewState;
+use super::super::words::{fill, t};
 use crate::session::command::Command;
 use crate::session::event::DeviceList;
 use crate::settings::Settings;
 use eframe::egui::{ComboBox, Label, RichText, Role, Slider, Ui, WidgetInfo};
 
-pub const MICROPHONE: &str = "Microphone";
-pub const LOUDSPEAKER: &str = "Loudspeaker";
-pub const VOLUME: &str = "Volume";
+pub const MICROPHONE: &str = "microphone";
+pub const LOUDSPEAKER: &str = "loudspeaker";
+pub const VOLUME: &str = "volume";
 /// Room for the figure beside the slider.
 const VALUE: f32 = 76.0;
-const SYSTEM_DEFAULT: &str = "System default";
+const SYSTEM_DEFAULT: &str = "system-default";
 
 /// Draws the pickers and the volume.
 pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &mut Vec<Command>) {
@@ -24,33 +25,33 @@ pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &m
         settings.output_device.clone_from(&choice);
         commands.push(Command::SelectOutput(choice));
     }
-    ui.label(RichText::new(VOLUME).small().weak());
+    ui.label(RichText::new(t(VOLUME)).small().weak());
     ui.spacing_mut().slider_width = (ui.available_width() - VALUE).max(60.0);
     let slider = Slider::new(&mut settings.volume, 0.0..=1.0)
         .custom_formatter(|volume, _| format!("{:.0} %", volume * 100.0))
         .custom_parser(|text| text.trim_end_matches(['%', ' ']).parse::<f64>().ok().map(|percent| percent / 100.0));
     let response = ui.add(slider);
-    response.widget_info(|| WidgetInfo::slider(true, f64::from(settings.volume), VOLUME));
+    response.widget_info(|| WidgetInfo::slider(true, f64::from(settings.volume), t(VOLUME)));
     if response.changed() {
         commands.push(Command::SetVolume(settings.volume));
     }
 }
 
 /// One picker. Returns a new choice: an id, or `None` for the system's default.
-fn picker(ui: &mut Ui, label: &str, list: &DeviceList) -> Option<Option<String>> {
+fn picker(ui: &mut Ui, label: &'static str, list: &DeviceList) -> Option<Option<String>> {
     let palette = Palette::of(ui);
-    ui.label(RichText::new(label).small().weak());
+    ui.label(RichText::new(t(label)).small().weak());
     let chosen = match &list.chosen {
-        None => SYSTEM_DEFAULT.to_owned(),
+        None => t(SYSTEM_DEFAULT).to_owned(),
         Some(id) => match list.available.iter().find(|device| &device.id == id) {
             Some(device) => device.name.clone(),
-            None => "Not connected".to_owned(),
+            None => t("not-connected").to_owned(),
         },
     };
     let mut choice = None;
     let combo = ComboBox::from_id_salt(label).width(ui.available_width()).truncate().selected_text(chosen.as_str());
     let inner = combo.show_ui(ui, |ui| {
-        if ui.selectable_label(list.chosen.is_none(), SYSTEM_DEFAULT).clicked() {
+        if ui.selectable_label(list.chosen.is_none(), t(SYSTEM_DEFAULT)).clicked() {
             choice = Some(None);
         }
         for device in &list.available {
@@ -61,17 +62,17 @@ fn picker(ui: &mut Ui, label: &str, list: &DeviceList) -> Option<Option<String>>
         }
     });
     inner.response.widget_info(|| {
-        let mut info = WidgetInfo::labeled(Role::ComboBox, true, label);
+        let mut info = WidgetInfo::labeled(Role::ComboBox, true, t(label));
         info.current_text_value = Some(chosen.clone());
         info
     });
     match &list.open {
         Some(open) if list.chosen.is_none() => {
-            ui.add(Label::new(RichText::new(format!("now: {open}")).small().weak()).truncate());
+            ui.add(Label::new(RichText::new(fill("device-now", &[("name", open)])).small().weak()).truncate());
         }
         Some(_) => {}
         None => {
-            ui.add(Label::new(RichText::new("none is open").small().color(palette.amber)).truncate());
+            ui.add(Label::new(RichText::new(t("device-none")).small().color(palette.amber)).truncate());
         }
     }
     choice

@@ -5,6 +5,7 @@
 
 use super::super::view_state::{TurnView, ViewState};
 use super::super::widgets::{Icon, quiet_button};
+use super::super::words::{fill, t};
 use crate::conversation::Side;
 use crate::session::command::Command;
 use crate::session::event::Replay;
@@ -13,16 +14,16 @@ use eframe::egui::{Rect, Ui, pos2, vec2};
 const BUTTON: f32 = 26.0;
 
 /// The name of a turn's button for screen readers.
-pub fn label(what: &str, turn: u64) -> String {
-    format!("{what}, turn {turn}")
+pub fn label(what: &'static str, turn: u64) -> String {
+    fill("of-turn", &[("what", t(what)), ("turn", &turn.to_string())])
 }
 
-pub const REPLAY_QUESTION: &str = "Hear your words again";
-pub const REPLAY_ANSWER: &str = "Hear the answer again";
-pub const STOP_REPLAY: &str = "Stop the replay";
-pub const COPY_QUESTION: &str = "Copy your words";
-pub const COPY_ANSWER: &str = "Copy the answer";
-pub const ASK_AGAIN: &str = "Ask this again";
+pub const REPLAY_QUESTION: &str = "replay-question";
+pub const REPLAY_ANSWER: &str = "replay-answer";
+pub const STOP_REPLAY: &str = "stop-replay";
+pub const COPY_QUESTION: &str = "copy-question";
+pub const COPY_ANSWER: &str = "copy-answer";
+pub const ASK_AGAIN: &str = "ask-again";
 
 /// Draws the buttons of one side, beside its `bubble`, towards the middle of the window.
 pub fn actions(
@@ -35,14 +36,14 @@ pub fn actions(
     commands: &mut Vec<Command>,
 ) {
     let mut place = 0.0;
-    let mut button = |ui: &mut Ui, icon: Icon, what: &str| {
+    let mut button = |ui: &mut Ui, icon: Icon, what: &'static str| {
         let x = match side {
             Side::User => bubble.left() - 6.0 - BUTTON * (place + 1.0),
             Side::Assistant => bubble.right() + 6.0 + BUTTON * place,
         };
         place += 1.0;
         let rect = Rect::from_min_size(pos2(x, bubble.bottom() - BUTTON - 3.0), vec2(BUTTON, BUTTON));
-        quiet_button(ui, rect, icon, &label(what, turn.turn), shown).on_hover_text(what).clicked()
+        quiet_button(ui, rect, icon, &label(what, turn.turn), shown).on_hover_text(t(what)).clicked()
     };
     let (text, sound, replay, copy) = match side {
         Side::User => (&turn.heard, turn.user_sound, REPLAY_QUESTION, COPY_QUESTION),

@@ -3,6 +3,7 @@
 use super::super::theme::{Palette, bold};
 use super::super::view_state::ViewState;
 use super::super::widgets::{Icon, Look, focus_ring, icon_button, quiet_button};
+use super::super::words::{count, fill, t};
 use crate::conversation::export::Form;
 use crate::session::command::Command;
 use crate::session::event::ConversationEntry;
@@ -12,10 +13,10 @@ use eframe::egui::{
 };
 use jiff::tz::TimeZone;
 
-pub const SEARCH: &str = "Search conversations";
-pub const DELETE_ALL: &str = "Delete all…";
-pub const DELETE_ALL_NOW: &str = "Delete all for good";
-pub const KEEP_THEM: &str = "Keep them";
+pub const SEARCH: &str = "history-search";
+pub const DELETE_ALL: &str = "history-delete-all";
+pub const DELETE_ALL_NOW: &str = "history-delete-all-now";
+pub const KEEP_THEM: &str = "history-keep";
 const ROW: f32 = 46.0;
 
 /// What the panel remembers between frames.
@@ -27,11 +28,11 @@ pub struct HistoryPanel {
 }
 
 /// The form's name on its button.
-pub const fn form_title(form: Form) -> &'static str {
+pub fn form_title(form: Form) -> &'static str {
     match form {
-        Form::Markdown => "Markdown",
-        Form::Json => "JSON",
-        Form::StereoWav => "Stereo wav",
+        Form::Markdown => t("form-markdown"),
+        Form::Json => t("form-json"),
+        Form::StereoWav => t("form-wav"),
     }
 }
 
@@ -39,7 +40,7 @@ impl HistoryPanel {
     /// Draws the panel into all the room there is.
     pub fn show(&mut self, ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
         ui.add_space(10.0);
-        ui.label(RichText::new("Conversations").family(bold()));
+        ui.label(RichText::new(t("history-title")).family(bold()));
         ui.add_space(4.0);
         self.search(ui, commands);
         ui.add_space(6.0);
@@ -54,8 +55,8 @@ impl HistoryPanel {
                 }
                 if view.history.list.is_empty() {
                     let text = match view.history.query.is_empty() {
-                        true => "What you say is kept here, on this machine only. Settings can change that.",
-                        false => "Nothing was found.",
+                        true => t("history-empty"),
+                        false => t("history-nothing"),
                     };
                     ui.add(Label::new(RichText::new(text).small().weak()).wrap());
                 }
@@ -73,10 +74,10 @@ impl HistoryPanel {
             .show(ui, |ui| {
                 let field = TextEdit::singleline(&mut self.query)
                     .frame(Frame::NONE)
-                    .hint_text(SEARCH)
+                    .hint_text(t(SEARCH))
                     .desired_width(f32::INFINITY);
                 let field = ui.add(field);
-                ui.ctx().accesskit_node_builder(field.id, |node| node.set_label(SEARCH));
+                ui.ctx().accesskit_node_builder(field.id, |node| node.set_label(t(SEARCH)));
                 if field.changed() {
                     commands.push(Command::ListConversations(self.query.trim().to_owned()));
                 }
@@ -85,7 +86,7 @@ impl HistoryPanel {
 
     fn foot(&mut self, ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
         ui.add_space(6.0);
-        ui.label(RichText::new("Export this conversation").small().weak());
+        ui.label(RichText::new(t("history-export")).small().weak());
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing.x = 4.0;
             for form in Form::ALL {
@@ -100,7 +101,7 @@ impl HistoryPanel {
         }
         ui.add_space(2.0);
         if !self.asked {
-            self.asked = ui.add(Button::new(RichText::new(DELETE_ALL).small().weak()).frame(false)).clicked();
+            self.asked = ui.add(Button::new(RichText::new(t(DELETE_ALL)).small().weak()).frame(false)).clicked();
             if self.asked {
                 ui.ctx().request_repaint();
             }
@@ -109,11 +110,11 @@ impl HistoryPanel {
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing.x = 4.0;
             let red = Palette::of(ui).red;
-            if ui.add(Button::new(RichText::new(DELETE_ALL_NOW).color(red)).small()).clicked() {
+            if ui.add(Button::new(RichText::new(t(DELETE_ALL_NOW)).color(red)).small()).clicked() {
                 commands.push(Command::DeleteAllConversations);
                 self.asked = false;
             }
-            if ui.add(Button::new(KEEP_THEM).small()).clicked() {
+            if ui.add(Button::new(t(KEEP_THEM)).small()).clicked() {
                 self.asked = false;
             }
         });
@@ -124,7 +125,7 @@ impl HistoryPanel {
 fn row(ui: &mut Ui, entry: &ConversationEntry, open: bool, commands: &mut Vec<Command>) {
     let palette = Palette::of(ui);
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
-    let title = if entry.title.is_empty() { "Without words" } else { &entry.title };
+    let title = if entry.title.is_empty() { t("history-wordless") } else { entry.title.as_str() };
     response.widget_info(|| WidgetInfo::selected(Role::Button, true, open, title));
     let over = response.hovered() || response.has_focus();
     if open || over {
@@ -138,13 +139,14 @@ fn row(ui: &mut Ui, entry: &ConversationEntry, open: bool, commands: &mut Vec<Co
         ui.spacing_mut().item_spacing.y = 1.0;
         ui.add(Label::new(title).selectable(false).truncate());
         let began = entry.began.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M");
-        let turns = if entry.turns == 1 { "1 turn".to_owned() } else { format!("{} turns", entry.turns) };
+        let turns = count("history-turns", entry.turns);
         let facts = RichText::new(format!("{began} · {turns}")).small().color(palette.muted);
         ui.add(Label::new(facts).selectable(false).truncate());
     });
     let pointer_in = ui.rect_contains_pointer(rect);
-    let delete = quiet_button(ui, trash, Icon::Delete, &format!("Delete {title}"), pointer_in || over);
-    if delete.on_hover_text("Delete this conversation").clicked() {
+    let delete =
+        quiet_button(ui, trash, Icon::Delete, &fill("history-delete", &[("title", title)]), pointer_in || over);
+    if delete.on_hover_text(t("history-delete-hint")).clicked() {
         commands.push(Command::DeleteConversation { id: entry.id.clone(), open });
     } else if response.clicked() && !open {
         commands.push(Command::OpenConversation(entry.id.clone()));

@@ -2,6 +2,7 @@
 
 use super::super::theme::{Palette, figure};
 use super::super::view_state::{Meters, ViewState};
+use super::super::words::{fill, t};
 use super::{human_bytes, stages, waterfall};
 use crate::metrics::{Histogram, Stage, to_json_line, to_trace_json};
 use crate::session::command::Command;
@@ -9,9 +10,8 @@ use eframe::egui::{
     Align, Button, Color32, Label, Layout, Rect, Response, RichText, Sense, Shape, Stroke, Ui, UiBuilder, pos2, vec2,
 };
 
-pub const COPY_JSON: &str = "Copy turn as JSON";
-pub const BARGE_IN_STOP: &str = "interruption to silence";
-pub const SAVE_TRACE: &str = "Save trace…";
+pub const COPY_JSON: &str = "copy-json";
+pub const SAVE_TRACE: &str = "save-trace";
 const ROW: f32 = 19.0;
 const COLUMN: f32 = 44.0;
 /// The width of a row's little history, and how many values it shows.
@@ -21,11 +21,11 @@ const HISTORY_VALUES: usize = 24;
 /// Draws the meters.
 pub fn show(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
     let meters = &view.meters;
-    ui.label(RichText::new("Time to first audio").small().weak());
+    ui.label(RichText::new(t("first-audio-title")).small().weak());
     match meters.ttfa.last() {
         Some(ttfa) => first_audio(ui, ttfa, meters.ttfa_compute.last()),
         None => {
-            ui.label("Measured with your first turn");
+            ui.label(t("first-audio-none"));
         }
     }
     if !meters.bars.is_empty() {
@@ -50,9 +50,9 @@ fn first_audio(ui: &mut Ui, ttfa: f64, compute: Option<f64>) {
         ui.vertical(|ui| {
             ui.add_space(9.0);
             ui.spacing_mut().item_spacing.y = 0.0;
-            ui.label(RichText::new("ms after your last word").small());
+            ui.label(RichText::new(t("first-audio-unit")).small());
             if let Some(compute) = compute {
-                ui.label(RichText::new(format!("{compute:.0} ms of it computing")).small().weak());
+                ui.label(RichText::new(fill("of-it-computing", &[("ms", &format!("{compute:.0}"))])).small().weak());
             }
         });
     });
@@ -62,17 +62,23 @@ fn table(ui: &mut Ui, view: &ViewState) {
     let meters = &view.meters;
     let palette = Palette::of(ui);
     ui.spacing_mut().item_spacing.y = 0.0;
-    row(ui, "milliseconds", None, &["last", "p50", "p95"].map(str::to_owned), palette.muted);
-    let total = figures(ui, "first audio", &meters.ttfa);
-    total.on_hover_text("From your last word to the first sound of the answer: the sum of what you wait for.");
+    row(
+        ui,
+        t("milliseconds"),
+        None,
+        &[t("column-last"), t("column-p50"), t("column-p95")].map(str::to_owned),
+        palette.muted,
+    );
+    let total = figures(ui, t("first-audio"), &meters.ttfa);
+    total.on_hover_text(t("first-audio-hint"));
     for stage in Stage::ALL {
         if let Some(histogram) = meters.stages.get(&stage) {
-            figures(ui, &stages::title(stage), histogram).on_hover_text(stages::explanation(stage));
+            figures(ui, stages::title(stage), histogram).on_hover_text(stages::explanation(stage));
         }
     }
     if meters.barge_in_stop.last().is_some() {
-        let stop = figures(ui, BARGE_IN_STOP, &meters.barge_in_stop);
-        stop.on_hover_text("From when it was certain that you interrupt to the last sound of the answer.");
+        let stop = figures(ui, t("barge-in-stop"), &meters.barge_in_stop);
+        stop.on_hover_text(t("barge-in-stop-hint"));
     }
 }
 
@@ -141,28 +147,23 @@ fn counters(ui: &mut Ui, meters: &Meters) {
     let rows = [
         [
             (
-                "RTF",
+                t("rtf"),
                 rtf.map_or_else(unknown, |rtf| format!("{rtf:.2}")),
                 rtf.is_some_and(|rtf| rtf > 1.0),
-                "Time to make the answer's sound, as a part of the time it plays: above 1 it stalls",
+                t("rtf-hint"),
             ),
             (
-                "tokens/s",
+                t("tokens"),
                 tokens_per_second(meters).map_or_else(unknown, |speed| format!("{speed:.0}")),
                 false,
-                "What the language model wrote in a second of the last turn",
+                t("tokens-hint"),
             ),
-            ("memory", memory.unwrap_or_else(unknown), false, "What this program has in memory, models included"),
+            (t("memory"), memory.unwrap_or_else(unknown), false, t("memory-hint")),
         ],
         [
-            (
-                "stalls",
-                meters.starvation.to_string(),
-                meters.starvation > 0,
-                "Times the answer's sound was not made in time",
-            ),
-            ("xruns", meters.xruns.to_string(), meters.xruns > 0, "Times the sound system reported a glitch"),
-            ("queued", format!("{:.0} ms", meters.queued_ms), false, "Sound that waits to be played"),
+            (t("stalls"), meters.starvation.to_string(), meters.starvation > 0, t("stalls-hint")),
+            (t("xruns"), meters.xruns.to_string(), meters.xruns > 0, t("xruns-hint")),
+            (t("queued"), format!("{:.0} ms", meters.queued_ms), false, t("queued-hint")),
         ],
     ];
     for cells in rows {
@@ -181,7 +182,7 @@ fn counters(ui: &mut Ui, meters: &Meters) {
         }
     }
     if meters.lost_capture > 0 {
-        let text = format!("{} samples of the microphone were lost", meters.lost_capture);
+        let text = fill("lost-capture", &[("n", &meters.lost_capture.to_string())]);
         ui.add(Label::new(RichText::new(text).small().color(Palette::of(ui).red)).wrap());
     }
 }
@@ -190,13 +191,13 @@ fn counters(ui: &mut Ui, meters: &Meters) {
 fn exports(ui: &mut Ui, meters: &Meters, commands: &mut Vec<Command>) {
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 4.0;
-        if ui.add(Button::new(COPY_JSON).small()).clicked()
+        if ui.add(Button::new(t(COPY_JSON)).small()).clicked()
             && let Some(json) = meters.last.as_ref().and_then(|report| to_json_line(report).ok())
         {
             ui.ctx().copy_text(json);
         }
-        let hint = "For ui.perfetto.dev or chrome://tracing";
-        if ui.add(Button::new(SAVE_TRACE).small()).on_hover_text(hint).clicked() {
+        let hint = t("save-trace-hint");
+        if ui.add(Button::new(t(SAVE_TRACE)).small()).on_hover_text(hint).clicked() {
             let turn = meters.last.as_ref().map_or(0, |report| report.turn);
             let name = format!("antiphon-turn-{turn}.trace.json");
             commands.push(Command::SaveText { name, text: to_trace_json(&meters.marks) });

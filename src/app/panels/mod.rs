@@ -5,15 +5,18 @@ pub mod banners;
 pub mod conversation;
 pub mod devices;
 pub mod exchange;
+pub mod first_run;
 pub mod history;
 pub mod meters;
 pub mod models;
 pub mod settings;
 pub mod stages;
 pub mod talk_bar;
+pub mod terms;
 pub mod voices;
 pub mod waterfall;
 
+use super::words::fill;
 use std::time::Duration;
 
 /// A size as download pages show it: powers of 1000, two or three figures.
@@ -36,9 +39,15 @@ fn human_bytes(bytes: u64) -> String {
 fn human_time(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
     match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        0..60 => fill("time-seconds", &[("s", &seconds.to_string())]),
+        60..3600 => {
+            let (m, s) = ((seconds / 60).to_string(), (seconds % 60).to_string());
+            fill("time-minutes", &[("m", &m), ("s", &s)])
+        }
+        _ => {
+            let (h, m) = ((seconds / 3600).to_string(), (seconds % 3600 / 60).to_string());
+            fill("time-hours", &[("h", &h), ("m", &m)])
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::super::theme::Palette;
 use super::super::view_state::{ViewState, time_left};
+use super::super::words::{fill, t};
+use super::terms::Reading;
 use super::{human_bytes, human_time};
 use crate::session::command::Command;
 use crate::session::event::{ModelState, ModelStatus, PullProgress, PullState, TurnState};
@@ -9,39 +11,41 @@ use eframe::egui::{
     Align, Button, CornerRadius, Label, Layout, Rect, RichText, Role, Sense, Ui, WidgetInfo, pos2, vec2,
 };
 
-pub const CANCEL: &str = "Cancel";
-pub const IMPORT: &str = "Take from a folder…";
-pub const GET_ALL: &str = "Get what is missing";
+pub const CANCEL: &str = "cancel";
+pub const IMPORT: &str = "models-import";
+pub const GET_ALL: &str = "models-get-all";
+pub const PAUSE: &str = "pull-pause";
+pub const RESUME: &str = "pull-resume";
 
 /// Draws the engine's state, the pull, and the list.
-pub fn show(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
+pub fn show(ui: &mut Ui, view: &ViewState, reading: &mut Reading, commands: &mut Vec<Command>) {
     engine(ui, view);
     if let Some(pull) = &view.pull {
         pull_row(ui, view, pull, commands);
     }
     let (missing, bytes) = view.missing();
     if !missing.is_empty() && !view.is_pulling() {
-        let label = format!("{GET_ALL} ({})", human_bytes(bytes));
+        let label = format!("{} ({})", t(GET_ALL), human_bytes(bytes));
         if ui.button(label).clicked() {
             commands.push(Command::PullModels(missing));
         }
-        if ui.button(IMPORT).on_hover_text("For machines without network").clicked() {
+        if ui.button(t(IMPORT)).on_hover_text(t("models-import-hint")).clicked() {
             commands.push(Command::ImportModels);
         }
     }
     for model in &view.models {
-        row(ui, view, model, commands);
+        row(ui, view, model, reading, commands);
     }
     if view.models.is_empty() {
-        ui.label(RichText::new("No catalog yet.").weak());
+        ui.label(RichText::new(t("models-no-catalog")).weak());
     }
 }
 
 fn engine(ui: &mut Ui, view: &ViewState) {
     if let (TurnState::Loading, Some(loading)) = (&view.state, &view.loading) {
-        progress(ui, loading.fraction, &format!("Loading: {}", loading.what), ui.available_width());
+        progress(ui, loading.fraction, &fill("loading", &[("what", &loading.what)]), ui.available_width());
     } else if let Some(engine) = &view.engine {
-        ui.add(Label::new(format!("Ready: {}", engine.name)).wrap());
+        ui.add(Label::new(fill("engine-ready", &[("name", &engine.name)])).wrap());
         ui.add(Label::new(RichText::new(&engine.description).small().weak()).wrap());
     }
 }
@@ -76,39 +80,52 @@ pub fn progress(ui: &mut Ui, fraction: Option<f32>, caption: &str, width: f32) {
 
 fn pull_row(ui: &mut Ui, view: &ViewState, pull: &PullProgress, commands: &mut Vec<Command>) {
     let palette = Palette::of(ui);
-    let title = view.models.iter().find(|model| model.id == pull.id).map_or(pull.id.as_str(), |model| &model.title);
+    let title = view.title_of(&pull.id);
     match &pull.state {
         PullState::Fetching | PullState::Checking => {
-            let verb = if pull.state == PullState::Checking { "Checking" } else { "Fetching" };
+            let key = if pull.state == PullState::Checking { "pull-checking" } else { "pull-fetching" };
             let room = vec2(ui.available_width(), 28.0);
             ui.allocate_ui_with_layout(room, Layout::right_to_left(Align::Center), |ui| {
-                cancel(ui, &pull.id, commands);
+                stop_or_go_on(ui, view, &pull.id, commands);
                 ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-                    ui.add(Label::new(format!("{verb} {title}")).truncate());
+                    ui.add(Label::new(fill(key, &[("title", title)])).truncate());
                 });
             });
             progress(ui, fraction(pull), &pull_figures(pull), ui.available_width());
         }
         PullState::Failed { why, remedy } => {
-            ui.add(Label::new(RichText::new(format!("{title}: {why}")).color(palette.red)).wrap());
+            ui.add(
+                Label::new(RichText::new(fill("pull-failed", &[("title", title), ("why", why)])).color(palette.red))
+                    .wrap(),
+            );
             ui.add(Label::new(RichText::new(remedy).small()).wrap());
         }
         PullState::Paused => {
-            ui.add(Label::new(RichText::new(format!("{title}: paused")).small().weak()).wrap());
+            ui.add(Label::new(RichText::new(fill("pull-paused", &[("title", title)])).small().weak()).wrap());
+            if view.paused.contains(&pull.id) {
+                ui.horizontal(|ui| stop_or_go_on(ui, view, &pull.id, commands));
+            }
         }
         PullState::Cancelled => {
-            ui.add(Label::new(RichText::new("Stopped. What has arrived is kept.").small().weak()).wrap());
+            ui.add(Label::new(RichText::new(t("pull-cancelled")).small().weak()).wrap());
         }
         PullState::Done => {
-            ui.add(Label::new(RichText::new("Everything has arrived.").small().color(palette.green)).wrap());
+            ui.add(Label::new(RichText::new(t("pull-done")).small().color(palette.green)).wrap());
         }
     }
 }
 
-/// The button that stops fetching a model.
-pub fn cancel(ui: &mut Ui, model: &str, commands: &mut Vec<Command>) {
-    if ui.button(CANCEL).clicked() {
-        commands.push(Command::CancelPull { model: model.to_owned() });
+/// The buttons that pause fetching a model, go on with it, and call it off.
+pub fn stop_or_go_on(ui: &mut Ui, view: &ViewState, id: &str, commands: &mut Vec<Command>) {
+    let model = id.to_owned();
+    if ui.button(t(CANCEL)).clicked() {
+        commands.push(Command::CancelPull { model });
+    } else if view.paused.iter().any(|paused| paused == id) {
+        if ui.button(t(RESUME)).clicked() {
+            commands.push(Command::ResumePull { model });
+        }
+    } else if ui.button(t(PAUSE)).clicked() {
+        commands.push(Command::PausePull { model });
     }
 }
 
@@ -119,35 +136,42 @@ pub fn fraction(pull: &PullProgress) -> Option<f32> {
 
 /// "312 MB of 1.2 GB · 8.4 MB/s · 1 min 40 s left".
 pub fn pull_figures(pull: &PullProgress) -> String {
-    let mut text = format!("{} of {}", human_bytes(pull.done), human_bytes(pull.total));
+    let mut text = fill("pull-of", &[("done", &human_bytes(pull.done)), ("total", &human_bytes(pull.total))]);
     if pull.state == PullState::Fetching && pull.bytes_per_second > 0.0 {
         text += &format!(" · {}/s", human_bytes(pull.bytes_per_second as u64));
         if let Some(left) = time_left(pull) {
-            text += &format!(" · {} left", human_time(left));
+            text += &format!(" · {}", fill("pull-left", &[("time", &human_time(left))]));
         }
     }
     text
 }
 
-fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, commands: &mut Vec<Command>) {
+fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, reading: &mut Reading, commands: &mut Vec<Command>) {
     let palette = Palette::of(ui);
     ui.add_space(2.0);
     ui.horizontal(|ui| {
         let (status, colour) = match &model.state {
-            ModelState::Ready => ("ready".to_owned(), palette.green),
-            ModelState::Absent => ("not here".to_owned(), palette.muted),
+            ModelState::Ready => (t("model-ready").to_owned(), palette.green),
+            ModelState::Absent => (t("model-absent").to_owned(), palette.muted),
             ModelState::Partial { have } => (format!("{} %", 100 * have / model.bytes.max(1)), palette.amber),
-            ModelState::Broken { .. } => ("damaged".to_owned(), palette.red),
+            ModelState::Broken { .. } => (t("model-broken").to_owned(), palette.red),
         };
         ui.with_layout(Layout::right_to_left(Align::Min), |ui| {
-            let fetchable = model.state != ModelState::Ready && !view.is_pulling();
-            if fetchable {
-                let button = ui.add(Button::new("Get").min_size(vec2(44.0, 26.0)));
-                button.widget_info(|| WidgetInfo::labeled(Role::Button, true, format!("Get {}", model.title)));
+            let paused = view.paused.contains(&model.id);
+            if model.state != ModelState::Ready && !view.is_fetching(&model.id) {
+                let (text, key) =
+                    if paused { (t(RESUME), "pull-resume-one") } else { (t("model-get"), "model-get-one") };
+                let button = ui.add(Button::new(text).min_size(vec2(44.0, 26.0)));
+                let name = fill(key, &[("title", &model.title)]);
+                button.widget_info(|| WidgetInfo::labeled(Role::Button, true, &name));
                 if button.clicked() {
-                    commands.push(Command::PullModels(vec![model.id.clone()]));
+                    match paused {
+                        true => commands.push(Command::ResumePull { model: model.id.clone() }),
+                        false => reading.get(model, commands),
+                    }
                 }
             }
+            let status = if paused { t("model-paused").to_owned() } else { status };
             ui.label(RichText::new(status).small().color(colour));
             ui.with_layout(Layout::top_down(Align::Min), |ui| {
                 ui.spacing_mut().item_spacing.y = 0.0;
@@ -160,6 +184,7 @@ fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, commands: &mut Vec<Co
             });
         });
     });
+    reading.show(ui, model, commands);
 }
 
 #[cfg(test)]

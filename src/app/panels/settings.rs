@@ -1,60 +1,69 @@
 //! How the assistant behaves, what is kept, and how the window looks. Window thread.
 
 use super::super::view_state::ViewState;
+use super::super::words::t;
 use crate::session::EngineSelection;
 use crate::session::command::{Command, Eagerness, Keep};
-use crate::settings::{Settings, Theme};
+use crate::settings::{Interface, Settings, Theme};
 use eframe::egui::{DragValue, Response, RichText, TextEdit, Ui};
 
-pub const PERSONA: &str = "Persona";
-pub const HALF_DUPLEX: &str = "Microphone off while it speaks";
-pub const HEADPHONES: &str = "I wear headphones";
-pub const SEED: &str = "Seed";
-pub const LANGUAGE_MODEL: &str = "Language model";
+pub const PERSONA: &str = "persona";
+pub const HALF_DUPLEX: &str = "half-duplex";
+pub const HEADPHONES: &str = "headphones";
+pub const SEED: &str = "seed";
+pub const LANGUAGE_MODEL: &str = "language-model";
 
 /// Draws the choices. Theme and size take effect through the settings; the rest is also told to the session.
 pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &mut Vec<Command>) {
     engine(ui, view, settings, commands);
     persona(ui, settings, commands);
-    caption(ui, "When you pause");
+    caption(ui, t("eagerness"));
     let told = |eagerness| match eagerness {
-        Eagerness::Patient => "Patient",
-        Eagerness::Balanced => "Balanced",
-        Eagerness::Eager => "Eager",
+        Eagerness::Patient => t("eagerness-patient"),
+        Eagerness::Balanced => t("eagerness-balanced"),
+        Eagerness::Eager => t("eagerness-eager"),
     };
     if choice(ui, &mut settings.eagerness, Eagerness::ALL.map(|value| (value, told(value)))) {
         commands.push(Command::SetEagerness(settings.eagerness));
     }
-    if ui.checkbox(&mut settings.half_duplex, HALF_DUPLEX).changed() {
+    if ui.checkbox(&mut settings.half_duplex, t(HALF_DUPLEX)).changed() {
         commands.push(Command::SetHalfDuplex(settings.half_duplex));
     }
-    if ui.checkbox(&mut settings.headphones, HEADPHONES).changed() {
+    if ui.checkbox(&mut settings.headphones, t(HEADPHONES)).changed() {
         commands.push(Command::SetHeadphones(settings.headphones));
     }
-    caption(ui, "Kept on this machine");
+    caption(ui, t("keep"));
     let told = |keep| match keep {
-        Keep::Nothing => "Nothing",
-        Keep::Words => "Words",
-        Keep::WordsAndSound => "Words and sound",
+        Keep::Nothing => t("keep-nothing"),
+        Keep::Words => t("keep-words"),
+        Keep::WordsAndSound => t("keep-sound"),
     };
     if choice(ui, &mut settings.keep, Keep::ALL.map(|value| (value, told(value)))) {
         commands.push(Command::SetKeep(settings.keep));
     }
-    caption(ui, "Theme");
-    choice(ui, &mut settings.theme, [(Theme::System, "System"), (Theme::Light, "Light"), (Theme::Dark, "Dark")]);
-    caption(ui, "Size");
+    caption(ui, t("theme"));
+    choice(
+        ui,
+        &mut settings.theme,
+        [(Theme::System, t("theme-system")), (Theme::Light, t("theme-light")), (Theme::Dark, t("theme-dark"))],
+    );
+    caption(ui, t("interface"));
+    let languages =
+        [(Interface::System, t("interface-system")), (Interface::English, "English"), (Interface::Chinese, "中文")];
+    choice(ui, &mut settings.interface, languages);
+    caption(ui, t("size"));
     choice(ui, &mut settings.scale, [(0.85, "85 %"), (1.0, "100 %"), (1.25, "125 %"), (1.5, "150 %"), (2.0, "200 %")]);
 }
 
 /// Which engine answers; another takes over at once, and the conversation goes with it.
 fn engine(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &mut Vec<Command>) {
-    caption(ui, "Engine");
+    caption(ui, t("engine"));
     let running = view.engine.as_ref().map_or(settings.engine.as_str(), |engine| &engine.name).to_owned();
     let mut wanted = false;
     ui.horizontal(|ui| {
         for (engine, label, hint) in [
-            ("cascade", "Starter", "Three small models; runs on any laptop"),
-            ("omni", "Omni", "One large model that hears and speaks itself; wants a GPU"),
+            ("cascade", t("engine-starter"), t("engine-starter-hint")),
+            ("omni", t("engine-omni"), t("engine-omni-hint")),
         ] {
             if ui.selectable_label(running == engine, label).on_hover_text(hint).clicked() && running != engine {
                 engine.clone_into(&mut settings.engine);
@@ -63,11 +72,11 @@ fn engine(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &mut
         }
     });
     if running == "cascade" {
-        let name = caption(ui, LANGUAGE_MODEL);
+        let name = caption(ui, t(LANGUAGE_MODEL));
         let mut text = settings.llm.clone().unwrap_or_default();
-        let field = TextEdit::singleline(&mut text).hint_text("The starter's own").desired_width(f32::INFINITY);
+        let field = TextEdit::singleline(&mut text).hint_text(t("llm-own")).desired_width(f32::INFINITY);
         let field = ui.add(field).labelled_by(name.id);
-        let field = field.on_hover_text("A model's id from the list of models, or the path of a GGUF file");
+        let field = field.on_hover_text(t("llm-hint"));
         if field.changed() {
             let text = text.trim();
             settings.llm = (!text.is_empty()).then(|| text.to_owned());
@@ -81,18 +90,18 @@ fn engine(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &mut
 }
 
 fn persona(ui: &mut Ui, settings: &mut Settings, commands: &mut Vec<Command>) {
-    let name = caption(ui, PERSONA);
+    let name = caption(ui, t(PERSONA));
     let field = TextEdit::multiline(&mut settings.system_prompt)
-        .hint_text("Who the assistant is, in your words")
+        .hint_text(t("persona-hint"))
         .desired_rows(3)
         .desired_width(f32::INFINITY);
     let field = ui.add(field).labelled_by(name.id);
     let mut changed = left(ui, &field);
     ui.horizontal(|ui| {
-        let name = caption(ui, SEED);
+        let name = caption(ui, t(SEED));
         let value = ui.add(DragValue::new(&mut settings.seed).speed(0.1)).labelled_by(name.id);
         changed |= value.changed();
-        value.on_hover_text("The same seed and the same words give the same answers");
+        value.on_hover_text(t("seed-hint"));
     });
     if changed {
         let system_prompt = settings.system_prompt.trim().to_owned();

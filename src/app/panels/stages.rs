@@ -1,48 +1,46 @@
 //! What the stages of a turn are, in the words of the window. Pure.
 
+use super::super::words::t;
 use crate::metrics::Stage;
 
 /// The stage's name, for people.
-pub fn title(stage: Stage) -> String {
-    stage.name().replace('_', " ")
+pub fn title(stage: Stage) -> &'static str {
+    t(match stage {
+        Stage::Capture => "stage-capture",
+        Stage::Echo => "stage-echo",
+        Stage::Vad => "stage-vad",
+        Stage::EndOfTurn => "stage-end-of-turn",
+        Stage::AudioEncode => "stage-audio-encode",
+        Stage::Stt => "stage-stt",
+        Stage::LlmPrefill => "stage-llm-prefill",
+        Stage::LlmDecode => "stage-llm-decode",
+        Stage::TtsPrefill => "stage-tts-prefill",
+        Stage::TtsDecode => "stage-tts-decode",
+        Stage::Vocoder => "stage-vocoder",
+        Stage::Seam => "stage-seam",
+        Stage::PlaybackBuffer => "stage-playback-buffer",
+        Stage::Device => "stage-device",
+    })
 }
 
 /// What a stage does, and what makes it slow.
-pub const fn explanation(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Capture => {
-            "The microphone's sound on its way to the program. Slow with large buffers of the sound system, and with Bluetooth."
-        }
-        Stage::Echo => {
-            "Takes the assistant's own voice out of the microphone. Takes the same time always, unless the processor is busy."
-        }
-        Stage::Vad => "Tells speech from silence, 10 ms at a time. Slow only on a busy processor.",
-        Stage::EndOfTurn => {
-            "The wait after your last word, until it is sure that you have finished. Settings, When you pause, makes it shorter; the talk button needs none."
-        }
-        Stage::AudioEncode => {
-            "Turns your speech into what the model understands, while you speak. Slow with long turns and without a GPU."
-        }
-        Stage::Stt => {
-            "Writes down what you said. Most of it is done while you speak; what is left grows with the length of the turn."
-        }
-        Stage::LlmPrefill => {
-            "The language model reads your words. Grows with what was said before, and at once when the persona is long."
-        }
-        Stage::LlmDecode => {
-            "The language model writes the answer, one token at a time. Slow with large models, little memory bandwidth, other programs."
-        }
-        Stage::TtsPrefill => "The voice reads the words it is to speak. Grows with the length of a text chunk.",
-        Stage::TtsDecode => "The voice makes the sound's tokens. Must be faster than speech, else the answer stalls.",
-        Stage::Vocoder => "Turns tokens into sound. Slow on a busy processor.",
-        Stage::Seam => "Joins the pieces of sound without a click. Never slow.",
-        Stage::PlaybackBuffer => {
-            "The sound kept back before the answer begins, so that it does not stall. Grows when the engine is slow or uneven."
-        }
-        Stage::Device => {
-            "From the program to the loudspeaker. Slow with large buffers of the sound system, and with Bluetooth."
-        }
-    }
+pub fn explanation(stage: Stage) -> &'static str {
+    t(match stage {
+        Stage::Capture => "stage-capture-why",
+        Stage::Echo => "stage-echo-why",
+        Stage::Vad => "stage-vad-why",
+        Stage::EndOfTurn => "stage-end-of-turn-why",
+        Stage::AudioEncode => "stage-audio-encode-why",
+        Stage::Stt => "stage-stt-why",
+        Stage::LlmPrefill => "stage-llm-prefill-why",
+        Stage::LlmDecode => "stage-llm-decode-why",
+        Stage::TtsPrefill => "stage-tts-prefill-why",
+        Stage::TtsDecode => "stage-tts-decode-why",
+        Stage::Vocoder => "stage-vocoder-why",
+        Stage::Seam => "stage-seam-why",
+        Stage::PlaybackBuffer => "stage-playback-buffer-why",
+        Stage::Device => "stage-device-why",
+    })
 }
 
 #[cfg(test)]

@@ -4,22 +4,24 @@ use super::super::talk::TalkButton;
 use super::super::theme::{CARD_RADIUS, Palette};
 use super::super::view_state::ViewState;
 use super::super::widgets::{Icon, Look, arc, focus_ring, icon_button, level_bar, level_fraction, switch};
+use super::super::words::t;
 use crate::session::command::Command;
 use crate::session::event::TurnState;
 use crate::settings::Settings;
 use crate::time::Micros;
+use eframe::egui::accesskit::Live;
 use eframe::egui::{
     Align, Button, CornerRadius, Frame, Key, Layout, Margin, Rect, RichText, Role, Sense, Stroke, TextEdit, Ui,
     UiBuilder, Vec2, WidgetInfo, pos2, vec2,
 };
 
-pub const TEXT_FIELD: &str = "Type a message";
-pub const SEND: &str = "Send";
-pub const STOP: &str = "Stop the answer";
-pub const TALK: &str = "Talk";
-pub const HANDS_FREE: &str = "Hands-free";
-pub const MUTE: &str = "Mute the microphone";
-pub const UNMUTE: &str = "Unmute the microphone";
+pub const TEXT_FIELD: &str = "talk-type";
+pub const SEND: &str = "talk-send";
+pub const STOP: &str = "talk-stop";
+pub const TALK: &str = "talk-talk";
+pub const HANDS_FREE: &str = "talk-hands-free";
+pub const MUTE: &str = "talk-mute";
+pub const UNMUTE: &str = "talk-unmute";
 
 /// The height of the row with the talk button.
 const TALK_ROW: f32 = 94.0;
@@ -37,20 +39,21 @@ pub struct TalkBar {
 /// The words for a state, next to the talk button.
 pub fn state_label(view: &ViewState, hands_free: bool) -> &'static str {
     if view.session_gone {
-        return "Stopped";
+        return t("state-gone");
     }
     match &view.state {
-        TurnState::Idle => "Not loaded",
-        TurnState::Loading => "Loading",
-        TurnState::Listening if hands_free => "Listening",
-        TurnState::Listening => "Ready",
-        TurnState::Capturing => "Hearing you",
-        TurnState::MaybeDone => "Go on, or wait",
-        TurnState::Thinking => "Thinking",
-        TurnState::Speaking => "Speaking",
-        TurnState::Ducked => "Speaking softly",
-        TurnState::Degraded { .. } => "Sound device lost",
-        TurnState::Faulted { .. } => "Stopped by a fault",
+        TurnState::Faulted { .. } if view.is_first_run() => t("state-idle"),
+        TurnState::Idle => t("state-idle"),
+        TurnState::Loading => t("state-loading"),
+        TurnState::Listening if hands_free => t("state-listening"),
+        TurnState::Listening => t("state-ready"),
+        TurnState::Capturing => t("state-capturing"),
+        TurnState::MaybeDone => t("state-maybe-done"),
+        TurnState::Thinking => t("state-thinking"),
+        TurnState::Speaking => t("state-speaking"),
+        TurnState::Ducked => t("state-ducked"),
+        TurnState::Degraded { .. } => t("state-degraded"),
+        TurnState::Faulted { .. } => t("state-faulted"),
     }
 }
 
@@ -86,14 +89,14 @@ impl TalkBar {
             let room = vec2(ui.available_width(), 32.0);
             ui.allocate_ui_with_layout(room, Layout::right_to_left(Align::Center), |ui| {
                 let has_text = !self.draft.trim().is_empty() && view.can_talk();
-                let send = icon_button(ui, Icon::Send, SEND, Look::Accent, has_text);
+                let send = icon_button(ui, Icon::Send, t(SEND), Look::Accent, has_text);
                 let field = TextEdit::singleline(&mut self.draft)
                     .frame(Frame::NONE)
-                    .hint_text(TEXT_FIELD)
+                    .hint_text(t(TEXT_FIELD))
                     .desired_width(ui.available_width() - 8.0);
                 let field = ui.add(field);
                 // The hint is gone once there is text; the name stays.
-                ui.ctx().accesskit_node_builder(field.id, |node| node.set_label(TEXT_FIELD));
+                ui.ctx().accesskit_node_builder(field.id, |node| node.set_label(t(TEXT_FIELD)));
                 let entered = field.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
                 if has_text && (send.clicked() || entered) {
                     commands.push(Command::SendText(self.draft.trim().to_owned()));
@@ -108,19 +111,19 @@ impl TalkBar {
         ui.add_space(10.0);
         ui.horizontal(|ui| {
             let (icon, label, look) = match self.muted {
-                true => (Icon::MicrophoneOff, UNMUTE, Look::Alert),
-                false => (Icon::Microphone, MUTE, Look::Plain),
+                true => (Icon::MicrophoneOff, t(UNMUTE), Look::Alert),
+                false => (Icon::Microphone, t(MUTE), Look::Plain),
             };
             if icon_button(ui, icon, label, look, true).clicked() {
                 self.muted = !self.muted;
                 commands.push(Command::SetMuted(self.muted));
             }
             let width = (ui.available_width() - 12.0).clamp(20.0, 150.0);
-            level_bar(ui, view.mic_db, width, "Microphone level");
+            level_bar(ui, view.mic_db, width, t("level-microphone"));
         });
         ui.horizontal(|ui| {
             ui.add_space(4.0);
-            if switch(ui, &mut settings.hands_free, HANDS_FREE).changed() {
+            if switch(ui, &mut settings.hands_free, t(HANDS_FREE)).changed() {
                 commands.push(Command::SetHandsFree(settings.hands_free));
             }
         });
@@ -159,7 +162,7 @@ impl TalkBar {
         let rect = Rect::from_center_size(centre, Vec2::splat(2.0 * TALK_RADIUS));
         let sense = if enabled { Sense::click() } else { Sense::hover() };
         let response = ui.interact(rect, ui.scope_id().with("talk"), sense);
-        response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, TALK));
+        response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, t(TALK)));
 
         if enabled {
             let free = !ui.ctx().egui_wants_keyboard_input();
@@ -176,14 +179,16 @@ impl TalkBar {
         let colour = palette.of_state(&view.state);
         self.paint_button(ui, centre, view, enabled, response.hovered());
         focus_ring(ui, &response, rect, TALK_RADIUS as u8);
-        let label = if self.muted && view.can_talk() { "Muted" } else { state_label(view, settings.hands_free) };
+        let label =
+            if self.muted && view.can_talk() { t("state-muted") } else { state_label(view, settings.hands_free) };
         let below = Rect::from_min_max(pos2(part.left(), rect.bottom() + 4.0), part.max);
         ui.scope_builder(UiBuilder::new().max_rect(below).layout(Layout::top_down(Align::Center)), |ui| {
-            ui.label(RichText::new(label).color(colour).family(super::super::theme::bold()).size(13.5));
+            let said = ui.label(RichText::new(label).color(colour).family(super::super::theme::bold()).size(13.5));
+            ui.ctx().accesskit_node_builder(said.id, |node| node.set_live(Live::Polite));
         });
         response.on_hover_text(match self.talk.is_latched() {
-            true => "Press when you have finished",
-            false => "Hold while you speak, or tap to start and tap again to end (space bar)",
+            true => t("talk-hint-latched"),
+            false => t("talk-hint"),
         });
     }
 
@@ -229,12 +234,12 @@ fn loudspeaker(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
             let (rect, _) = ui.allocate_exact_size(Vec2::splat(32.0), Sense::hover());
             Icon::Loudspeaker.paint(ui, rect.center(), 18.0, palette.muted);
             let width = (ui.available_width() - 12.0).clamp(20.0, 150.0);
-            level_bar(ui, view.speaker_db, width, "Loudspeaker level");
+            level_bar(ui, view.speaker_db, width, t("level-loudspeaker"));
         });
         let can_stop = view.can_interrupt();
-        let stop = ui.add_enabled(can_stop, Button::new("■ Stop").min_size(vec2(72.0, 30.0)));
-        stop.widget_info(|| WidgetInfo::labeled(Role::Button, can_stop, STOP));
-        if stop.on_hover_text("Stop the answer (Escape)").clicked() {
+        let stop = ui.add_enabled(can_stop, Button::new(t("talk-stop-short")).min_size(vec2(72.0, 30.0)));
+        stop.widget_info(|| WidgetInfo::labeled(Role::Button, can_stop, t(STOP)));
+        if stop.on_hover_text(t("talk-stop-hint")).clicked() {
             commands.push(Command::Interrupt);
         }
     });

@@ -5,6 +5,7 @@
 use super::super::theme::Palette;
 use super::super::view_voices::VoicesView;
 use super::super::widgets::focus_ring;
+use super::super::words::{fill, t};
 use crate::session::command::Command;
 use crate::session::voices::{Grade, Sample, Span, VoiceCommand, VoiceDraft, VoiceEntry};
 use crate::settings::Settings;
@@ -13,20 +14,21 @@ use eframe::egui::{
     Ui, WidgetInfo, pos2, vec2,
 };
 
-pub const ADD: &str = "Add from a file…";
-pub const AGREED: &str = "It is my voice, or its owner agreed";
-pub const NAME: &str = "Name of the voice";
-pub const KEEP: &str = "Keep this voice";
-pub const PUT_ASIDE: &str = "Put aside";
-pub const LISTEN: &str = "Listen";
-pub const STOP: &str = "Stop listening";
-pub const OWN_VOICE: &str = "The engine's own voice";
-pub const BEGINNING: &str = "Beginning of the part used";
-pub const END: &str = "End of the part used";
-pub const NO_CLONING: &str = "This engine speaks in a voice of its own.";
-pub const WHO_CLONES: &str =
-    "MiniCPM-o 2.6 (engine Omni, in Settings) can speak in a voice from a recording. Voices are kept here until then.";
-const HOW: &str = "Add 5 to 15 seconds of one person speaking, or drop a sound file onto the window.";
+pub const ADD: &str = "voice-add";
+pub const RECORD: &str = "voice-record";
+pub const STOP_RECORDING: &str = "voice-record-stop";
+pub const AGREED: &str = "voice-agreed";
+pub const NAME: &str = "voice-name";
+pub const KEEP: &str = "voice-keep";
+pub const PUT_ASIDE: &str = "voice-put-aside";
+pub const LISTEN: &str = "voice-listen";
+pub const STOP: &str = "voice-stop";
+pub const OWN_VOICE: &str = "voice-own";
+pub const BEGINNING: &str = "voice-beginning";
+pub const END: &str = "voice-end";
+pub const NO_CLONING: &str = "voice-no-cloning";
+pub const WHO_CLONES: &str = "voice-who-clones";
+const HOW: &str = "voice-how";
 const WAVE_HEIGHT: f32 = 64.0;
 /// The least that an edge leaves, in seconds, and what an arrow key moves it by.
 const LEAST_S: f64 = 1.0;
@@ -79,28 +81,34 @@ impl VoicesPanel {
     pub fn show(&mut self, ui: &mut Ui, view: &VoicesView, settings: &mut Settings, commands: &mut Vec<Command>) {
         let palette = Palette::of(ui);
         if view.clones == Some(false) {
-            ui.add(Label::new(NO_CLONING).wrap());
-            ui.add(Label::new(RichText::new(WHO_CLONES).small().weak()).wrap());
+            ui.add(Label::new(t(NO_CLONING)).wrap());
+            ui.add(Label::new(RichText::new(t(WHO_CLONES)).small().weak()).wrap());
         }
         if let Some(why) = &view.refused {
             ui.add(Label::new(RichText::new(why).color(palette.red)).wrap());
         }
         if let Some(file) = &view.checking {
-            ui.add(Label::new(RichText::new(format!("Reading {file} …")).weak()).wrap());
+            ui.add(Label::new(RichText::new(fill("voice-reading", &[("file", file)])).weak()).wrap());
         }
-        match &view.draft {
-            Some(draft) => self.draft(ui, view, draft, commands),
-            None => {
-                if ui.button(ADD).clicked() {
-                    commands.push(Command::Voice(VoiceCommand::Ask));
-                }
-                ui.add(Label::new(RichText::new(HOW).small().weak()).wrap());
+        match (&view.draft, view.recording) {
+            (_, Some(seconds)) => recording(ui, seconds, commands),
+            (Some(draft), None) => self.draft(ui, view, draft, commands),
+            (None, None) => {
+                ui.horizontal_wrapped(|ui| {
+                    if ui.button(t(ADD)).clicked() {
+                        commands.push(Command::Voice(VoiceCommand::Ask));
+                    }
+                    if ui.button(t(RECORD)).clicked() {
+                        commands.push(Command::Voice(VoiceCommand::Record));
+                    }
+                });
+                ui.add(Label::new(RichText::new(t(HOW)).small().weak()).wrap());
             }
         }
         if !view.voices.is_empty() {
             ui.separator();
             let chosen = settings.voice.is_none();
-            if ui.radio(chosen, OWN_VOICE).clicked() && !chosen {
+            if ui.radio(chosen, t(OWN_VOICE)).clicked() && !chosen {
                 settings.voice = None;
                 commands.push(Command::Voice(VoiceCommand::Choose(None)));
             }
@@ -119,29 +127,25 @@ impl VoicesPanel {
         if self.waveform(ui, draft) {
             commands.push(Command::Voice(VoiceCommand::CheckSpan(self.span)));
         }
-        let figures = format!(
-            "{:.1} to {:.1} s of {:.1} s: {}",
-            self.span.start_s,
-            self.span.end_s,
-            draft.seconds,
-            draft.grade.words()
-        );
+        let [start, end, all] = [self.span.start_s, self.span.end_s, draft.seconds].map(|s| format!("{s:.1}"));
+        let grade = grade_words(draft.grade);
+        let figures = fill("voice-figures", &[("start", &start), ("end", &end), ("all", &all), ("grade", grade)]);
         ui.label(RichText::new(figures).small().color(colour_of(palette, draft.grade)));
         for finding in draft.findings.iter().filter(|f| f.grade != Grade::Ok) {
             let text = format!("{}: {}", finding.what, finding.advice);
             ui.add(Label::new(RichText::new(text).small().color(colour_of(palette, finding.grade))).wrap());
         }
         listen(ui, view, "", Sample::Draft(self.span), commands);
-        let caption = ui.label(RichText::new(NAME).small().weak());
+        let caption = ui.label(RichText::new(t(NAME)).small().weak());
         ui.add(TextEdit::singleline(&mut self.name).desired_width(f32::INFINITY)).labelled_by(caption.id);
-        ui.checkbox(&mut self.agreed, AGREED).on_hover_text(crate::session::voices::CONSENT);
+        ui.checkbox(&mut self.agreed, t(AGREED)).on_hover_text(t("voice-consent"));
         ui.horizontal(|ui| {
             let ready = self.agreed && !self.name.trim().is_empty() && draft.grade != Grade::NotUsable;
-            if ui.add_enabled(ready, Button::new(KEEP)).clicked() {
+            if ui.add_enabled(ready, Button::new(t(KEEP))).clicked() {
                 let name = self.name.trim().to_owned();
                 commands.push(Command::Voice(VoiceCommand::Keep { name, span: self.span }));
             }
-            if ui.button(PUT_ASIDE).clicked() {
+            if ui.button(t(PUT_ASIDE)).clicked() {
                 commands.push(Command::Voice(VoiceCommand::PutAside));
             }
         });
@@ -151,7 +155,7 @@ impl VoicesPanel {
     fn waveform(&mut self, ui: &mut Ui, draft: &VoiceDraft) -> bool {
         let palette = Palette::of(ui);
         let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), WAVE_HEIGHT), Sense::hover());
-        let told = format!("Waveform of {}", draft.file);
+        let told = fill("voice-waveform", &[("file", &draft.file)]);
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &told));
         let painter = ui.painter_at(rect.expand(4.0));
         painter.rect_filled(rect, CornerRadius::same(6), palette.well);
@@ -172,8 +176,8 @@ impl VoicesPanel {
             let x = x_of(at_s);
             let handle = Rect::from_center_size(pos2(x, rect.center().y), vec2(14.0, rect.height()));
             let response = ui.interact(handle, Id::unique(("voice edge", label)), Sense::click_and_drag());
-            response.widget_info(|| WidgetInfo::slider(true, (at_s * 10.0).round() / 10.0, label));
-            let response = response.on_hover_cursor(CursorIcon::ResizeHorizontal).on_hover_text(label);
+            response.widget_info(|| WidgetInfo::slider(true, (at_s * 10.0).round() / 10.0, t(label)));
+            let response = response.on_hover_cursor(CursorIcon::ResizeHorizontal).on_hover_text(t(label));
             let mut wanted = None;
             if let Some(pointer) = response.interact_pointer_pos().filter(|_| response.dragged()) {
                 wanted = Some(f64::from((pointer.x - rect.left()) / rect.width()) * seconds);
@@ -214,17 +218,17 @@ impl VoicesPanel {
         }
         ui.add(Label::new(RichText::new(&voice.details).small().weak()).truncate());
         if let Some((_, name)) = self.renaming.as_mut().filter(|(id, _)| *id == voice.id) {
-            let caption = ui.label(RichText::new("New name").small().weak());
+            let caption = ui.label(RichText::new(t("voice-new-name")).small().weak());
             let field = ui.add(TextEdit::singleline(name).desired_width(f32::INFINITY)).labelled_by(caption.id);
             let entered = field.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
             let mut done = false;
             ui.horizontal(|ui| {
-                if ui.button("Rename").clicked() || entered {
+                if ui.button(t("voice-rename-now")).clicked() || entered {
                     let name = name.trim().to_owned();
                     commands.push(Command::Voice(VoiceCommand::Rename { id: voice.id.clone(), name }));
                     done = true;
                 }
-                done |= ui.button("Leave").clicked();
+                done |= ui.button(t("voice-leave")).clicked();
             });
             if done {
                 self.renaming = None;
@@ -233,8 +237,8 @@ impl VoicesPanel {
         }
         if self.removing.as_ref() == Some(&voice.id) {
             ui.horizontal_wrapped(|ui| {
-                ui.label(RichText::new("Delete it for good?").small());
-                if named(ui, "Delete", &format!("Delete {} for good", voice.name)) {
+                ui.label(RichText::new(t("voice-delete-ask")).small());
+                if named(ui, t("voice-delete-now"), &fill("voice-delete-now-one", &[("name", &voice.name)])) {
                     if chosen {
                         settings.voice = None;
                         commands.push(Command::Voice(VoiceCommand::Choose(None)));
@@ -242,7 +246,7 @@ impl VoicesPanel {
                     commands.push(Command::Voice(VoiceCommand::Remove { id: voice.id.clone() }));
                     self.removing = None;
                 }
-                if ui.button("Leave").clicked() {
+                if ui.button(t("voice-leave")).clicked() {
                     self.removing = None;
                 }
             });
@@ -250,14 +254,27 @@ impl VoicesPanel {
         }
         ui.horizontal_wrapped(|ui| {
             listen(ui, view, &voice.name, Sample::Kept(voice.id.clone()), commands);
-            if named(ui, "Rename…", &format!("Rename {}", voice.name)) {
+            if named(ui, t("voice-rename"), &fill("voice-rename-one", &[("name", &voice.name)])) {
                 self.renaming = Some((voice.id.clone(), voice.name.clone()));
             }
-            if named(ui, "Delete…", &format!("Delete {}", voice.name)) {
+            if named(ui, t("voice-delete"), &fill("voice-delete-one", &[("name", &voice.name)])) {
                 self.removing = Some(voice.id.clone());
             }
         });
     }
+}
+
+/// The text to read aloud, and how long that has taken.
+fn recording(ui: &mut Ui, seconds: f64, commands: &mut Vec<Command>) {
+    let palette = Palette::of(ui);
+    ui.label(RichText::new(t("voice-read-this")).small().weak());
+    ui.add(Label::new(RichText::new(t("voice-text")).size(16.0)).wrap());
+    ui.horizontal(|ui| {
+        if ui.add(Button::new(RichText::new(t(STOP_RECORDING)).color(palette.red))).clicked() {
+            commands.push(Command::Voice(VoiceCommand::StopRecording));
+        }
+        ui.label(RichText::new(fill("time-seconds", &[("s", &format!("{seconds:.0}"))])).color(palette.muted));
+    });
 }
 
 /// A button that says more to a screen reader than there is room for. Returns whether it was pressed.
@@ -269,13 +286,21 @@ fn named(ui: &mut Ui, text: &str, name: &str) -> bool {
 
 /// Plays a sample, or stops it.
 fn listen(ui: &mut Ui, view: &VoicesView, name: &str, sample: Sample, commands: &mut Vec<Command>) {
-    let what = if name.is_empty() { LISTEN.to_owned() } else { format!("{LISTEN} to {name}") };
+    let what = if name.is_empty() { t(LISTEN).to_owned() } else { fill("voice-listen-to", &[("name", name)]) };
     if view.previewing {
-        if named(ui, STOP, STOP) {
+        if named(ui, t(STOP), t(STOP)) {
             commands.push(Command::Voice(VoiceCommand::StopPreview));
         }
-    } else if named(ui, LISTEN, &what) {
+    } else if named(ui, t(LISTEN), &what) {
         commands.push(Command::Voice(VoiceCommand::Preview(sample)));
+    }
+}
+
+fn grade_words(grade: Grade) -> &'static str {
+    match grade {
+        Grade::Ok => t("grade-ok"),
+        Grade::Usable => t("grade-usable"),
+        Grade::NotUsable => t("grade-not"),
     }
 }
 

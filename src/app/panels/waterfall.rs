@@ -3,6 +3,7 @@
 //! The axis is cut to what the user waits for: from shortly before the last word to some time after the first sound.
 
 use super::super::theme::Palette;
+use super::super::words::t;
 use super::stages;
 use crate::metrics::{Bar, Stage, TurnReport};
 use eframe::egui::{
@@ -26,7 +27,7 @@ pub fn show(ui: &mut Ui, bars: &[Bar], report: Option<&TurnReport>) {
     let (from, to) = span(bars, first_audio);
     let height = stages.len() as f32 * ROW + AXIS;
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), height), Sense::hover());
-    response.widget_info(|| WidgetInfo::labeled(Role::Image, true, "Waterfall of the last turn"));
+    response.widget_info(|| WidgetInfo::labeled(Role::Image, true, t("waterfall")));
     if !ui.is_rect_visible(rect) {
         return;
     }
@@ -68,9 +69,7 @@ pub fn show(ui: &mut Ui, bars: &[Bar], report: Option<&TurnReport>) {
     if let Some(ms) = first_audio {
         painter.vline(x(ms), plot.y_range(), Stroke::new(2.0, palette.amber));
     }
-    response.on_hover_text(
-        "0 is your last word; the upright line is the first sound of the answer; the dashed line is the target, 0.8 s",
-    );
+    response.on_hover_text(t("waterfall-hint"));
 }
 
 /// The stages that hear the user, as against those that make the answer.

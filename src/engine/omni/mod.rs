@@ -39,6 +39,7 @@ pub mod vocoder;
 pub mod vocos;
 pub mod voice_state;
 mod warm;
+pub mod ways;
 pub mod weights;
 pub mod words;
 

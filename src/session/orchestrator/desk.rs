@@ -169,6 +169,7 @@ impl Orchestrator {
     fn use_engine(&mut self, selection: &EngineSelection) {
         let Some(factory) = &mut self.desk.factory else { return };
         let loader = factory(selection);
+        self.errands.set_engine(&selection.engine);
         self.listening.talking = false;
         self.step(Input::Interrupt);
         self.load_engine(Some(loader));

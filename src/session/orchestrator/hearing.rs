@@ -11,8 +11,10 @@ use crate::turn::state::{Input, Phase};
 
 impl Orchestrator {
     pub(super) fn ear(&mut self, event: EarEvent) {
-        let listens = self.listening.finds_turns() && self.engine.is_some() && !self.preview.is_on();
+        let listens =
+            self.listening.finds_turns() && self.engine.is_some() && !self.preview.is_on() && !self.recorder.is_on();
         match event {
+            EarEvent::Frame { samples, .. } if self.recorder.is_on() => self.record(&samples),
             EarEvent::Frame { samples, end, speech } => {
                 self.utterance.hear(&samples, end, speech);
                 let verdict = self.weigh(&samples, speech);

@@ -55,7 +55,7 @@ impl Bench {
     fn work(&self) -> std::thread::JoinHandle<bool> {
         let pulls = Arc::clone(&self.pulls);
         std::thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(pulls.work())
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(pulls.work(|| {}))
         })
     }
 

@@ -1,0 +1,87 @@
+//! The panels of models and devices, and what is told of trouble.
+
+use crate::window::{Window, english, model};
+use antiphon::app::panels::{banners, devices, first_run, models};
+use antiphon::session::command::Command;
+use antiphon::session::event::{
+    DeviceEntry, DeviceList, Event, ModelState, PullProgress, PullState, Severity, TurnState,
+};
+use eframe::egui::Role;
+use egui_kittest::kittest::{NodeT, Queryable};
+
+#[test]
+fn missing_models_are_fetched_with_one_press() {
+    let mut window = Window::open();
+    window.tell([Event::Models(vec![model("a", ModelState::Ready), model("b", ModelState::Absent)])]);
+    window.press(first_run::GET_MODELS);
+    assert_eq!(window.commands(), [Command::PullModels(vec!["b".into()])]);
+    let pull = |state| {
+        Event::Pull(PullProgress { id: "b".into(), state, done: 25_000_000, total: 100_000_000, bytes_per_second: 5e6 })
+    };
+    window.tell([pull(PullState::Fetching)]);
+    assert!(window.has_part("25.0 MB of 100 MB · 5.0 MB/s · 15 s left") && !window.has(first_run::GET_MODELS));
+    assert!(window.has("Fetching Model b"));
+    let bars =
+        window.harness.get_all_by_role(Role::ProgressIndicator).filter_map(|bar| bar.accesskit_node().numeric_value());
+    assert_eq!(bars.collect::<Vec<_>>(), [25.0, 25.0], "in the middle and in the panel");
+    window.harness.get_all_by_label(english(models::CANCEL)).next().unwrap().click();
+    window.harness.run();
+    assert_eq!(window.commands(), [Command::CancelPull { model: "b".into() }]);
+    window.tell([pull(PullState::Failed { why: "no space".into(), remedy: "Free 80 MB.".into() })]);
+    assert!(window.has("Model b: no space") && window.has("Free 80 MB."));
+    window.press("Get Model b");
+    assert_eq!(window.commands(), [Command::PullModels(vec!["b".into()])]);
+}
+
+#[test]
+fn loading_shows_how_far_it_is() {
+    let mut window = Window::open();
+    window.tell([
+        Event::State(TurnState::Loading),
+        Event::EngineLoading { what: "language model".into(), fraction: Some(0.4) },
+    ]);
+    let bar =
+        window.harness.get_all_by_label("Loading: language model").find_map(|n| n.accesskit_node().numeric_value());
+    assert!((bar.unwrap() - 40.0).abs() < 1e-4);
+    window.tell([Event::EngineReady { name: "cascade".into(), description: "three models".into() }]);
+    assert!(window.has_part("three models") && !window.has("Loading: language model"));
+}
+
+#[test]
+fn trouble_is_told_with_its_remedy() {
+    let mut window = Window::open();
+    window.tell([Event::State(TurnState::Faulted { why: "Out of memory".into(), remedy: "Close programs".into() })]);
+    assert!(window.has("Out of memory") && window.has("Close programs"));
+    window.press(banners::RETRY);
+    assert_eq!(window.commands(), [Command::RetryAfterFault]);
+    window.tell([
+        Event::State(TurnState::Degraded { why: "The microphone is gone".into() }),
+        Event::Problem { what: "It is loud".into(), remedy: "Whisper".into(), severity: Severity::Warning },
+    ]);
+    assert!(window.has("The microphone is gone") && window.has("It is loud") && window.has("Whisper"));
+    window.press("Dismiss");
+    assert!(!window.has("It is loud"));
+    window.events = None;
+    window.harness.run();
+    assert!(window.has("Stopped"), "a session that is gone is told");
+}
+
+#[test]
+fn devices_are_chosen_by_name() {
+    let mut window = Window::open();
+    let list = |chosen: Option<&str>, open: Option<&str>| DeviceList {
+        available: vec![DeviceEntry { id: "usb:1".into(), name: "Headset".into() }],
+        chosen: chosen.map(Into::into),
+        open: open.map(Into::into),
+    };
+    window.tell([Event::Devices { input: list(None, Some("Built-in")), output: list(Some("gone"), None) }]);
+    window.press("Sound");
+    assert!(window.has("now: Built-in") && window.has("none is open"));
+    let shown = |window: &Window, label| window.harness.get_by_role_and_label(Role::ComboBox, english(label)).value();
+    assert_eq!(shown(&window, devices::LOUDSPEAKER).as_deref(), Some("Not connected"));
+    window.harness.get_by_role_and_label(Role::ComboBox, english(devices::MICROPHONE)).click();
+    window.harness.run();
+    window.press("Headset");
+    assert_eq!(window.commands(), [Command::SelectInput(Some("usb:1".into()))]);
+    assert_eq!(window.kept.lock().unwrap().last().unwrap().input_device.as_deref(), Some("usb:1"));
+}

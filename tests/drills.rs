@@ -188,7 +188,7 @@ fn hung_window(drill: &mut Drill) -> Result<()> {
     let heard = sounding_s(&recording.answer, recording.rate);
     println!("{} xruns, {} starvations, {heard} s heard", report.xruns, report.starvation_events);
     assert_eq!(report.starvation_events, 0, "{report:?}");
-    assert!((ANSWER_S - 0.05..ANSWER_S + 0.05).contains(&heard), "{heard} s of {ANSWER_S} s were heard outside");
+    assert!((ANSWER_S - 0.1..ANSWER_S + 0.2).contains(&heard), "{heard} s of {ANSWER_S} s were heard outside");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use antiphon::dsp::mel::LogMel;
 use antiphon::engine::CancelToken;
 use antiphon::engine::audio_encoder::{Activation, AudioEncoder, AudioEncoderConfig};
 use antiphon::engine::cascade::stt::SpeechToText;
+use antiphon::engine::scripted::{Script, Turn};
 use antiphon::engine::whisper::{Language, Precision, Whisper};
 use antiphon::metrics::{Stage, StageMark};
 use antiphon::session::command::{Command, Eagerness};
@@ -290,7 +291,11 @@ fn a_hesitation_does_not_end_the_turn() {
     let path = models::folder("smart-turn").join("smart-turn-v3.2-cpu.onnx");
     let load = move || SmartTurn::load(&path, 1).ok().map(|model| Box::new(model) as Box<dyn EndOfTurnJudge>);
     let (card, user) = VirtualCard::start(rig::RATE).unwrap();
-    let answer = rig::script(vec![rig::text("Jupiter."), rig::tone(0.3, 0)]);
+    // The model takes "I would like to know" for a whole turn; what is said before the answer sounds belongs to it. The
+    // starter engine's first sound takes as long.
+    let steps = vec![rig::text("Jupiter."), rig::tone(0.3, 0)];
+    let turn = Turn { heard: "What is it?".into(), delay_ms: 1000, steps };
+    let answer = Script { repeat: true, turns: vec![turn], ..Script::default() };
     let card = CardSource::Open(Box::new(card));
     let mut rig = Rig::judged(card, answer, Extras::default(), Box::new(load));
     rig.commands.send(Command::SetEagerness(Eagerness::Balanced));

@@ -4,6 +4,7 @@
 //! flushes, ducking and changes of the device in between. The same code runs under a real sound card. With
 //! `--release -- --nocapture` it also says which share of its period the worst callback took.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![allow(clippy::print_stdout, reason = "says what the callbacks took")]
 
 use antiphon::audio::Joiner;
 use antiphon::audio::capture::CaptureCallback;

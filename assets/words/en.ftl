@@ -58,7 +58,6 @@ welcome = Say something
 welcome-text = Just speak, hold the button below or the space bar, or type.
 answered-in = answered in { $seconds } s
 loading = Loading: { $what }
-spoken-for = (spoken, { $seconds } s)
 welcome-pulling = You can talk already; { $title } is still being fetched.
 
 # What can be done with a turn

@@ -58,7 +58,6 @@ welcome = 说点什么吧
 welcome-text = 直接说话，或按住下面的按钮或空格键，也可以打字。
 answered-in = { $seconds } 秒后回答
 loading = 正在加载：{ $what }
-spoken-for = （语音，{ $seconds } 秒）
 welcome-pulling = 现在就可以说话；{ $title } 仍在下载。
 
 # What can be done with a turn

@@ -91,7 +91,7 @@ mod tests {
         let best = |gigabytes| with_gpu(gigabytes).best().map(|way| way.name.clone());
         assert_eq!(best(None), None);
         assert_eq!(best(Some(6)), None);
-        assert_eq!(best(Some(12)).as_deref(), Some("q4_k"));
+        assert_eq!(best(Some(10)).as_deref(), Some("q4_k"));
         assert_eq!(best(Some(16)).as_deref(), Some("q8_0"));
         assert_eq!(best(Some(24)).as_deref(), Some("bf16"));
         assert_eq!(with_gpu(None).gpu, None);

@@ -1,5 +1,8 @@
 //! `antiphon bench`: whole turns over a set of spoken questions, and what each stage took. Runs on the main thread.
 
+mod lines;
+mod starter;
+
 use super::drive::Drive;
 use super::engines::EngineChoice;
 use super::{Failure, Outcome, print};
@@ -15,14 +18,17 @@ use std::path::{Path, PathBuf};
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
     /// A folder of spoken questions (wav, flac, mp3, ogg)
-    #[arg(long, value_name = "DIR")]
-    pub questions: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "lines")]
+    pub questions: Option<PathBuf>,
     /// How often each question is asked
     #[arg(long, default_value_t = 1)]
     pub rounds: u32,
     /// Print one JSON object instead of a table (see docs/json.md)
     #[arg(long)]
     pub json: bool,
+    /// Do what the standard input asks for, a line of JSON each (`make bench-peers`)
+    #[arg(long, hide = true)]
+    pub lines: bool,
 }
 
 /// What one measure came to, over all turns.
@@ -50,7 +56,8 @@ struct Bench<'a> {
 
 /// Asks every question and prints the figures.
 pub fn run(args: &BenchArgs, choice: &EngineChoice, setup: SessionSetup) -> Outcome {
-    let files = question_files(&args.questions)?;
+    let Some(folder) = &args.questions else { return lines::run(choice, setup) };
+    let files = question_files(folder)?;
     let mut names = Vec::new();
     let mut questions = Vec::new();
     for path in files.iter().cycle().take(files.len() * args.rounds as usize) {

@@ -23,6 +23,7 @@ pub mod gguf;
 pub mod kv_cache;
 pub mod linear;
 pub mod omni;
+pub mod packed;
 pub mod requantize;
 pub mod sampling;
 pub mod scripted;

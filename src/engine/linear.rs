@@ -6,7 +6,7 @@
 //! widened at every call there).
 
 use super::EngineError;
-use super::packed::PackedQ4K;
+use super::packed::Packed;
 use super::tensor_source::TensorSource;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
@@ -51,8 +51,8 @@ enum Weight {
     Dense(Tensor),
     /// `[out, in]`
     Quantised(Arc<QTensor>),
-    /// Four-bit weights in the order of our own kernel.
-    Packed(Arc<PackedQ4K>),
+    /// In the order of our own kernel.
+    Packed(Arc<Packed>),
 }
 
 /// `y = x Wᵀ (+ b)`.
@@ -161,7 +161,7 @@ impl Linear {
     /// weights are not stacked any more.
     pub fn packed(self) -> Result<Self, EngineError> {
         let Weight::Quantised(weight) = &self.weight else { return Ok(self) };
-        Ok(match PackedQ4K::new(weight)? {
+        Ok(match Packed::new(weight)? {
             Some(packed) => Linear { weight: Weight::Packed(Arc::new(packed)), ..self },
             None => self,
         })

@@ -7,6 +7,7 @@ use super::starter::Starter;
 use crate::audio::file;
 use crate::cli::drive::Drive;
 use crate::cli::engines::EngineChoice;
+use crate::cli::floor;
 use crate::cli::{Failure, Outcome, interrupted, print};
 use crate::dsp::resample;
 use crate::engine::cascade::llm::DEFAULT_SYSTEM_PROMPT;
@@ -97,9 +98,8 @@ impl Clerk<'_> {
     fn about(&self) -> Result<Value, Failure> {
         let paths = self.choice.starter_paths()?;
         let own = &self.setup.system_prompt;
-        let threads = std::env::var("CANDLE_NUM_THREADS").ok().and_then(|n| n.parse::<usize>().ok()).unwrap_or(1);
         Ok(json!({
-            "version": env!("CARGO_PKG_VERSION"), "description": "Whisper base, Qwen2.5-Coder, Piper", "threads": threads,
+            "version": env!("CARGO_PKG_VERSION"), "description": "Whisper base, Qwen2.5-Coder, Piper", "threads": floor::threads(),
             "llm": paths.llm_gguf, "voice": paths.voice_onnx,
             "system_prompt": if own.is_empty() { DEFAULT_SYSTEM_PROMPT } else { own },
         }))

@@ -2,15 +2,14 @@
 
 mod floors;
 mod lines;
-mod starter;
 mod turns;
 
 use super::drive::Drive;
 use super::engines::{EngineChoice, EngineKind};
-use super::floor::{self, Measured};
 use super::{Failure, Outcome, print};
 use crate::audio::file;
 use crate::engine::SessionSetup;
+use crate::engine::floor::{self, Measured};
 use crate::metrics::{Histogram, Stage, StageReport, TurnReport};
 use clap::Args;
 use serde::Serialize;

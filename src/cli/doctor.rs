@@ -2,8 +2,8 @@
 //!
 //! Runs on the main thread. [`examine`] is pure: the findings follow from what it is given.
 
-use super::floor;
 use crate::engine::device::{GpuUse, gpu_use};
+use crate::engine::floor;
 use crate::weights::fit::{Fit, Machine, best, fit};
 use crate::weights::{Catalog, Installed, Role, Size, Store};
 use clap::Args;

@@ -9,7 +9,6 @@ pub mod devices;
 pub mod doctor;
 pub mod drive;
 pub mod engines;
-pub mod floor;
 pub mod models;
 pub mod omni;
 pub mod say;

@@ -19,6 +19,7 @@
 pub mod audio_encoder;
 pub mod cascade;
 pub mod device;
+pub mod floor;
 pub mod gguf;
 pub mod kv_cache;
 pub mod linear;

@@ -3,10 +3,10 @@
 //!
 //! Pure, once the headers of the models are read. A floor is no goal for every stage: it says how far there is to go.
 
-use crate::cli::floor::Measured;
 use crate::engine::EngineError;
 use crate::engine::HEARING_RATE;
 use crate::engine::cascade::CascadePaths;
+use crate::engine::floor::Measured;
 use crate::engine::gguf::Gguf;
 use crate::metrics::{Stage, StageReport};
 use std::path::Path;
@@ -51,9 +51,7 @@ impl Needs {
         for (name, values) in matrices(&paths.whisper_dir.join("model.safetensors"))? {
             if name.starts_with("model.encoder.layers.") {
                 encoder += values;
-            } else if name.starts_with("model.decoder.layers.") && !name.contains("encoder_attn.k_proj") {
-                decoder += values;
-            } else if name == "model.decoder.embed_tokens.weight" {
+            } else if every_step(&name) {
                 decoder += values;
             }
         }
@@ -84,6 +82,12 @@ impl Needs {
             _ => return None,
         })
     }
+}
+
+/// Whether a step of Whisper's decoder reads this matrix. Keys and values of the sound are computed once, not every step.
+fn every_step(name: &str) -> bool {
+    let once = name.contains("encoder_attn.k_proj") || name.contains("encoder_attn.v_proj");
+    name == "model.decoder.embed_tokens.weight" || (name.starts_with("model.decoder.layers.") && !once)
 }
 
 /// The tensors of two dimensions in a safetensors file, by name, with how many values each has.

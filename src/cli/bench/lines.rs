@@ -3,14 +3,14 @@
 //! Runs on the main thread. `scripts/peers/compare.py` asks this program and another the same things in alternation; both
 //! stay loaded meanwhile. Only one of the two halves (whole turns; stages alone) is in memory at a time.
 
-use super::starter::Starter;
 use crate::audio::file;
 use crate::cli::drive::Drive;
 use crate::cli::engines::EngineChoice;
-use crate::cli::floor;
 use crate::cli::{Failure, Outcome, interrupted, print};
 use crate::dsp::resample;
+use crate::engine::cascade::alone::Alone;
 use crate::engine::cascade::llm::DEFAULT_SYSTEM_PROMPT;
+use crate::engine::floor;
 use crate::engine::{HEARING_RATE, SessionSetup};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ enum Request {
 enum Loaded {
     Nothing,
     Turns(Box<Drive>),
-    Stages(Box<Starter>),
+    Stages(Box<Alone>),
 }
 
 struct Clerk<'a> {
@@ -116,16 +116,16 @@ impl Clerk<'_> {
         }
     }
 
-    fn stages(&mut self) -> Result<&mut Starter, Failure> {
+    fn stages(&mut self) -> Result<&mut Alone, Failure> {
         if !matches!(self.loaded, Loaded::Stages(_)) {
             if let Loaded::Turns(drive) = std::mem::replace(&mut self.loaded, Loaded::Nothing) {
                 drive.stop();
             }
-            let starter = Starter::load(&self.choice.starter_paths()?).map_err(Failure::working)?;
-            self.loaded = Loaded::Stages(Box::new(starter));
+            let alone = Alone::load(&self.choice.starter_paths()?).map_err(Failure::working)?;
+            self.loaded = Loaded::Stages(Box::new(alone));
         }
         match &mut self.loaded {
-            Loaded::Stages(starter) => Ok(starter),
+            Loaded::Stages(alone) => Ok(alone),
             _ => Err(Failure::working("the stages are not loaded")),
         }
     }

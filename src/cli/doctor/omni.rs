@@ -4,7 +4,7 @@
 //! Pure: the finding follows from the measurement and from the released model's sizes.
 
 use super::{Finding, Severity, finding};
-use crate::cli::floor::Measured;
+use crate::engine::floor::Measured;
 use crate::engine::omni::random_checkpoint::{Sizes, tensors};
 
 /// Bytes of a weight in Q8_0 and in Q4_K.

@@ -1,14 +1,14 @@
 //! The starter engine's stages, each alone: what it hears in a recording, thinks about a text, makes of a sentence.
 //!
-//! Runs on the main thread. For comparisons of one stage with another program's (`--lines`), and for the floors. The parts
+//! Runs on the caller's thread. For comparisons of one stage with another program's (`--lines`), and for the floors. The parts
 //! are the engine's own, loaded as the engine loads them.
 
-use crate::engine::cascade::CascadePaths;
-use crate::engine::cascade::chat::{Chat, ChatConfig};
-use crate::engine::cascade::clauses::ClauseEnd;
-use crate::engine::cascade::llm::LanguageModel;
-use crate::engine::cascade::stt::SpeechToText;
-use crate::engine::cascade::tts::{Spoken, Voice, VoiceOptions};
+use super::CascadePaths;
+use super::chat::{Chat, ChatConfig};
+use super::clauses::ClauseEnd;
+use super::llm::LanguageModel;
+use super::stt::SpeechToText;
+use super::tts::{Spoken, Voice, VoiceOptions};
 use crate::engine::sampling::SamplingConfig;
 use crate::engine::whisper::{Language, Precision, Whisper};
 use crate::engine::{CancelToken, EngineError};
@@ -19,7 +19,7 @@ use serde::Serialize;
 use std::sync::Arc;
 
 /// The three parts, loaded and warm.
-pub struct Starter {
+pub struct Alone {
     whisper: Arc<Whisper>,
     model: Arc<LanguageModel>,
     voice: Voice,
@@ -50,9 +50,9 @@ pub struct Said {
     pub seconds: f64,
 }
 
-impl Starter {
+impl Alone {
     pub fn load(paths: &CascadePaths) -> Result<Self, EngineError> {
-        Ok(Starter {
+        Ok(Alone {
             whisper: Arc::new(Whisper::load(&paths.whisper_dir, Precision::Eight, &Device::Cpu)?),
             model: Arc::new(LanguageModel::load(&paths.llm_gguf, &Device::Cpu, &mut |_| {})?),
             voice: Voice::load(&paths.voice_onnx, &paths.voice_json, VoiceOptions::default())?,

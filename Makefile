@@ -12,7 +12,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
 .PHONY: help
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
 
 .PHONY: run
 run: setup ## build the program, fetch the starter models, open the window
@@ -67,6 +67,12 @@ MINUTES ?= 30
 .PHONY: soak
 soak: testsetup ## a long scripted dialogue with a real sound service: memory and xruns (MINUTES=30)
 	@SOAK_MINUTES=$(MINUTES) $(CARGO) test --locked --test soak
+
+.PHONY: bench-peers
+bench-peers: setup ## against faster-whisper, llama.cpp and Piper on onnxruntime, same models, in alternation (QUESTIONS=DIR, RUNS=3)
+	@$(CARGO) build --locked --release
+	@$(TARGET)/release/antiphon models pull --starter
+	@scripts/bench-peers.sh $(TARGET)/release/antiphon
 
 .PHONY: cuda
 cuda: ## build the program for NVIDIA GPUs; needs neither a GPU nor CUDA (20 min of one core, once)

@@ -3,12 +3,14 @@
 //! Runs on the main thread. [`examine`] is pure: the findings follow from what it is given.
 
 use crate::engine::device::{GpuUse, gpu_use};
+use crate::engine::floor;
 use crate::weights::fit::{Fit, Machine, best, fit};
 use crate::weights::{Catalog, Installed, Role, Size, Store};
 use clap::Args;
 use std::io::Write;
 
 mod gpu;
+mod omni;
 
 /// Look at this machine, and say what is missing and what to do.
 #[derive(Args, Debug)]
@@ -54,12 +56,16 @@ pub fn run(args: &DoctorArgs, store: &Store, sound: &SoundDevices, out: &mut dyn
     let machine = Machine::probe(store);
     let catalog = Catalog::built_in()?;
     let gpu = gpu_use();
-    let findings = examine(&machine, &gpu, &store.installed(catalog), catalog, sound);
+    let mut findings = examine(&machine, &gpu, &store.installed(catalog), catalog, sound);
+    let measured = floor::measure()?;
+    if !matches!(gpu, GpuUse::Works(_)) {
+        findings.push(omni::on_cpu(&measured));
+    }
     let problems = findings.iter().filter(|f| f.severity == Severity::Problem).count();
     if args.json {
         let all = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"), "os": std::env::consts::OS, "arch": std::env::consts::ARCH,
-            "models_folder": store.models_dir(), "machine": machine, "gpu": gpu, "sound": sound, "findings": findings,
+            "models_folder": store.models_dir(), "machine": machine, "measured": measured, "gpu": gpu, "sound": sound, "findings": findings,
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
     } else {

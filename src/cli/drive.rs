@@ -8,7 +8,7 @@ use crate::audio::{Clip, StereoRecording, VirtualCard, VirtualCardHandle};
 use crate::dsp::resample;
 use crate::engine::SessionSetup;
 use crate::metrics::{StageMark, TurnReport};
-use crate::session::command::Eagerness;
+use crate::session::command::{Command, Eagerness};
 use crate::session::event::{Event, EventSource, Severity, TurnState};
 use crate::session::{self, CardSource, Parts, Session};
 use std::ops::Range;
@@ -123,6 +123,20 @@ impl Drive {
             tracing::warn!("{unheard}: no speech was heard, so there is no answer");
         }
         Ok(Dialogue { engine: self.engine, description: self.description, turns, marks, recording, spans })
+    }
+
+    /// Begins a conversation with one question, and waits for the answer to end; `None` when no speech was heard.
+    pub fn once(&mut self, question: &Clip) -> Result<Option<TurnReport>, Failure> {
+        self.session.commands().send(Command::NewConversation);
+        let (mut turns, mut marks) = (Vec::new(), Vec::new());
+        self.ask(question, &mut turns, &mut marks)?;
+        Ok(turns.pop())
+    }
+
+    /// Ends the session and the card.
+    pub fn stop(self) {
+        self.session.stop();
+        self.card.stop();
     }
 
     fn ask(&mut self, question: &Clip, turns: &mut Vec<TurnReport>, marks: &mut Vec<StageMark>) -> Result<(), Failure> {

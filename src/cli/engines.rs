@@ -81,6 +81,11 @@ impl EngineChoice {
         }
     }
 
+    /// Where the starter engine's models are.
+    pub fn starter_paths(&self) -> Result<CascadePaths, Failure> {
+        cascade_paths(&self.store, self.llm.as_deref())
+    }
+
     /// How the omni engine is loaded on this machine. Looks for a GPU; called on the thread that will own it.
     fn omni_options(&self) -> OmniOptions {
         let (device, dtype) = self.place;

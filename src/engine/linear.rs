@@ -6,6 +6,7 @@
 //! widened at every call there).
 
 use super::EngineError;
+use super::packed::Packed;
 use super::tensor_source::TensorSource;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
@@ -50,6 +51,8 @@ enum Weight {
     Dense(Tensor),
     /// `[out, in]`
     Quantised(Arc<QTensor>),
+    /// In the order of our own kernel.
+    Packed(Arc<Packed>),
 }
 
 /// `y = x Wᵀ (+ b)`.
@@ -113,6 +116,7 @@ impl Linear {
         Ok(match &self.weight {
             Weight::Dense(w) => w.dim(0)?,
             Weight::Quantised(w) => w.shape().dims2()?.0,
+            Weight::Packed(w) => w.rows(),
         })
     }
 
@@ -145,10 +149,21 @@ impl Linear {
                 x.pad_with_zeros(1, 0, self.padding)?.contiguous()?.apply_op1_no_bwd(w.as_ref())?
             }
             Weight::Quantised(w) => x.contiguous()?.apply_op1_no_bwd(w.as_ref())?,
+            Weight::Packed(w) => w.forward(x)?,
         };
         Ok(match &self.bias {
             Some(b) => y.broadcast_add(b)?,
             None => y,
+        })
+    }
+
+    /// This layer in the order of our own kernel, where that is the quicker one. For layers that are complete: packed
+    /// weights are not stacked any more.
+    pub fn packed(self) -> Result<Self, EngineError> {
+        let Weight::Quantised(weight) = &self.weight else { return Ok(self) };
+        Ok(match Packed::new(weight)? {
+            Some(packed) => Linear { weight: Weight::Packed(Arc::new(packed)), ..self },
+            None => self,
         })
     }
 
@@ -245,6 +260,7 @@ impl Stacked {
                 None => products.push(layer),
             }
         }
+        let products = products.into_iter().map(Linear::packed).collect::<Result<_, _>>()?;
         Ok(Self { products, outputs })
     }
 

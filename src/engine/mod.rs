@@ -19,10 +19,12 @@
 pub mod audio_encoder;
 pub mod cascade;
 pub mod device;
+pub mod floor;
 pub mod gguf;
 pub mod kv_cache;
 pub mod linear;
 pub mod omni;
+pub mod packed;
 pub mod requantize;
 pub mod sampling;
 pub mod scripted;

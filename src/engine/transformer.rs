@@ -181,13 +181,13 @@ impl Decoder {
                     linear("self_attn.k_proj", (kv_out, cfg.hidden), cfg.qkv_bias)?,
                     linear("self_attn.v_proj", (kv_out, cfg.hidden), cfg.qkv_bias)?,
                 ])?,
-                output: linear("self_attn.o_proj", (cfg.hidden, q_out), false)?,
+                output: linear("self_attn.o_proj", (cfg.hidden, q_out), false)?.packed()?,
                 ffn_norm: norm(&format!("layers.{i}.post_attention_layernorm"))?,
                 gate_up: Stacked::new(vec![
                     linear("mlp.gate_proj", (cfg.ffn, cfg.hidden), false)?,
                     linear("mlp.up_proj", (cfg.ffn, cfg.hidden), false)?,
                 ])?,
-                down: linear("mlp.down_proj", (cfg.hidden, cfg.ffn), false)?,
+                down: linear("mlp.down_proj", (cfg.hidden, cfg.ffn), false)?.packed()?,
             });
         }
         let norm = norm("norm")?;

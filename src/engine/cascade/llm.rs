@@ -59,7 +59,7 @@ impl LanguageModel {
             true => Arc::new(file.tensor("output.weight", &[rows, cfg.hidden], device)?),
             false => embedding.clone(),
         };
-        let head = Linear::quantised(head, None, place.dtype())?;
+        let head = Linear::quantised(head, None, place.dtype())?.packed()?;
         progress(0.1);
         let decoder = Decoder::from_gguf(&mut file, MAX_POSITIONS, &place, &mut |done| progress(0.1 + 0.6 * done))?;
         let name = file.text("general.name").map_or_else(|| path.display().to_string(), str::to_owned);

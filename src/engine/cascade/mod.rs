@@ -5,8 +5,9 @@
 //! - [`clauses`]: cuts the answer into pieces that can be spoken while the rest is being written
 //! - [`phonemes`]: a clause's text to the phonemes of its voice; [`letter_to_sound`] for words no lexicon has
 //! - [`tts`]: a voice; [`piper`] its network, [`shaper`] its level and pauses; [`speaker`] its thread
-//! - [`session`]: all of it together
+//! - [`session`]: all of it together; [`alone`]: its stages one by one, for benchmarks
 
+pub mod alone;
 pub mod chat;
 pub mod clauses;
 pub mod letter_to_sound;

@@ -42,7 +42,7 @@ impl Llm {
         Ok(Self {
             embed: Table::Dense(embed.to_device(place.device())?),
             decoder: Decoder::from_safetensors(&config.llm, source, "llm.model.", place)?,
-            head: Linear::load(source, head, shape, false, place)?,
+            head: Linear::load(source, head, shape, false, place)?.packed()?,
             vocab: config.vocab,
         })
     }

@@ -150,12 +150,12 @@ fn load_block(file: &mut Gguf, cfg: &DecoderConfig, i: usize, place: &Placement)
         linear("attn_k", (kv_out, cfg.hidden), cfg.qkv_bias)?,
         linear("attn_v", (kv_out, cfg.hidden), cfg.qkv_bias)?,
     ])?;
-    let output = linear("attn_output", (cfg.hidden, q_out), false)?;
+    let output = linear("attn_output", (cfg.hidden, q_out), false)?.packed()?;
     let gate_up = Stacked::new(vec![
         linear("ffn_gate", (cfg.ffn, cfg.hidden), false)?,
         linear("ffn_up", (cfg.ffn, cfg.hidden), false)?,
     ])?;
-    let down = linear("ffn_down", (cfg.hidden, cfg.ffn), false)?;
+    let down = linear("ffn_down", (cfg.hidden, cfg.ffn), false)?.packed()?;
     Ok(Block {
         attention_norm: load_norm(file, cfg, &format!("blk.{i}.attn_norm.weight"), place)?,
         qkv,

@@ -16,7 +16,7 @@ fn speak(c: &mut Criterion) {
     let name = "en_US-joe-medium.onnx";
     let mut voice =
         Voice::load(&folder.join(name), &folder.join(format!("{name}.json")), VoiceOptions::default()).unwrap();
-    let mut phonemizer = Phonemizer::new();
+    let phonemizer = Phonemizer::new();
     c.bench_function("speak/phonemes", |b| b.iter(|| phonemizer.phonemes(SENTENCE).unwrap()));
     let mut say = |text: &str| {
         voice.seed(0);

@@ -134,7 +134,7 @@ fn the_command_fails_when_no_conversation_is_possible_and_its_json_can_be_read()
     let error = run(&DoctorArgs { json: true }, &store, &sound(), &mut out).unwrap_err().to_string();
     assert!(error.contains("problems stand in the way of a conversation"), "{error}");
     let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
-    assert_eq!(json["findings"].as_array().unwrap().len(), 10);
+    assert_eq!(json["findings"].as_array().unwrap().len(), 11);
     assert!(json["machine"]["memory_total"].as_u64().unwrap() > 0);
     assert_eq!(json["sound"]["microphones"]["Ok"][0], "Mic");
 }

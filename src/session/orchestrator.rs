@@ -250,7 +250,7 @@ impl Orchestrator {
                     self.tell(Event::Heard { turn, text, is_final });
                 }
             }
-            EngineEvent::Text { epoch, piece } if epoch == self.turn.epoch() => {
+            EngineEvent::Text { epoch, piece } if self.is_live(epoch) => {
                 if let Some(record) = &mut self.record {
                     record.answer(&piece);
                     let turn = record.number;
@@ -272,13 +272,18 @@ impl Orchestrator {
         }
     }
 
+    /// Whether this reply has begun and was not stopped. What is still on its way of one that was belongs to no turn.
+    fn is_live(&self, epoch: u64) -> bool {
+        self.wires.live.load(Ordering::Acquire) == epoch
+    }
+
     fn mouth(&mut self, event: MouthEvent) {
         if self.preview.takes(&event, &self.wires) {
             return;
         }
         match event {
             MouthEvent::FirstAudio { epoch, at } => {
-                if epoch == self.turn.epoch()
+                if self.is_live(epoch)
                     && let Some(record) = &mut self.record
                 {
                     record.first_audible(at);
@@ -286,7 +291,7 @@ impl Orchestrator {
                 }
                 self.step(Input::FirstAudio { epoch });
             }
-            MouthEvent::Spoken { epoch, bytes } if epoch == self.turn.epoch() => {
+            MouthEvent::Spoken { epoch, bytes } if self.is_live(epoch) => {
                 if let Some(record) = &mut self.record
                     && let Some(bytes) = record.spoken(bytes)
                 {
@@ -296,7 +301,7 @@ impl Orchestrator {
             }
             MouthEvent::Spoken { .. } => {}
             MouthEvent::Made { epoch, samples, rate } => {
-                if epoch == self.turn.epoch()
+                if self.is_live(epoch)
                     && let Some(record) = &mut self.record
                 {
                     record.speech(samples.len(), rate);
@@ -304,7 +309,7 @@ impl Orchestrator {
                 }
             }
             MouthEvent::Played { epoch } => {
-                if epoch == self.turn.epoch()
+                if self.is_live(epoch)
                     && let Some(record) = &mut self.record
                     && let Some(bytes) = record.spoken(record.answer.len())
                 {
@@ -419,19 +424,6 @@ impl Orchestrator {
             self.tell_ended(ended);
         }
         self.after_turn();
-    }
-
-    /// Does not wait for the last figure of a turn that was interrupted.
-    fn settle_ended(&mut self) {
-        if let Some(ended) = self.barge_in.let_go() {
-            self.tell_ended(ended);
-        }
-    }
-
-    /// Everything is known of this turn: it is kept and told.
-    fn tell_ended(&mut self, Ended { report, bars, sound, at }: Ended) {
-        self.keep(&report, sound, at);
-        self.tell(Event::TurnEnded { report: Box::new(report), bars });
     }
 
     fn mark(&mut self, mut mark: StageMark) {

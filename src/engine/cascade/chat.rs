@@ -339,7 +339,9 @@ impl Chat {
 /// The beginning of an answer without marks that end something: a small model that is given half a sentence sometimes
 /// puts the full stop first.
 fn without_stray_marks(piece: &str) -> &str {
-    piece.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '.' | ',' | ';' | ':' | '!' | '?' | '…'))
+    piece.trim_start_matches(|c: char| {
+        c.is_whitespace() || matches!(c, '.' | ',' | ';' | ':' | '!' | '?' | '…' | '，' | '。')
+    })
 }
 
 impl Turn {

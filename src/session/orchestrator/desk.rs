@@ -2,6 +2,7 @@
 //! of the session thread; the disk is the archivist's.
 
 use super::super::archivist;
+use super::super::barge_in::Ended;
 use super::super::command::{Command, Keep};
 use super::super::engine_thread::{EngineLoader, Job, Load};
 use super::super::event::{Event, KeptTurnView, Replay};
@@ -157,6 +158,19 @@ impl Orchestrator {
     pub(super) fn hear(&mut self, samples: Vec<f32>) {
         self.sound.iter_mut().for_each(|sound| sound.hear(&samples, Micros::now()));
         self.job(Job::Hear(samples));
+    }
+
+    /// Does not wait for the last figure of a turn that was interrupted.
+    pub(super) fn settle_ended(&mut self) {
+        if let Some(ended) = self.barge_in.let_go() {
+            self.tell_ended(ended);
+        }
+    }
+
+    /// Everything is known of this turn: it is kept and told.
+    pub(super) fn tell_ended(&mut self, Ended { report, bars, sound, at }: Ended) {
+        self.keep(&report, sound, at);
+        self.tell(Event::TurnEnded { report: Box::new(report), bars });
     }
 
     /// Does what had to wait for the end of a turn.

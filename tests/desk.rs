@@ -131,7 +131,7 @@ fn a_conversation_is_kept_reopened_and_replayed() {
 
     // The next start goes on with it: the window shows it, the engine is told, and it can be heard again.
     let (mut rig, card) = start(answer(), extras(Keep::Nothing));
-    rig.until("the conversation", |e| matches!(e, Event::ConversationOpened(turns) if turns.len() == 1));
+    rig.until_seen("the conversation", |e| matches!(e, Event::ConversationOpened(turns) if turns.len() == 1));
     rig.commands.send(Command::Replay { turn: 1, side: Side::Assistant });
     rig.until("the replay", |e| matches!(e, Event::Replaying(Some(_))));
     rig.until("its end", |e| *e == Event::Replaying(None));

@@ -97,6 +97,13 @@ impl Rig {
         }
     }
 
+    /// Waits for an event, unless it came while another was waited for.
+    pub fn until_seen(&mut self, what: &str, is_it: impl Fn(&Event) -> bool) {
+        if !self.seen.iter().any(&is_it) {
+            self.until(what, is_it);
+        }
+    }
+
     pub fn until_state(&mut self, state: TurnState) {
         self.until(&format!("{state:?}"), |e| *e == Event::State(state.clone()));
     }

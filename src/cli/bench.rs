@@ -10,7 +10,7 @@ use super::{Failure, Outcome, print};
 use crate::audio::file;
 use crate::engine::SessionSetup;
 use crate::engine::floor::{self, Measured};
-use crate::metrics::{Histogram, Stage, StageReport, TurnReport};
+use crate::metrics::{Histogram, Stage, StageReport, TurnReport, memory_held};
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write;
@@ -84,9 +84,9 @@ pub fn run(args: &BenchArgs, choice: &EngineChoice, setup: SessionSetup) -> Outc
         EngineKind::Omni | EngineKind::Scripted => None,
     };
     let drive = Drive::start(choice, setup)?;
-    let ready = floor::memory_held();
+    let ready = memory_held();
     let dialogue = drive.talk(&questions, &names)?;
-    let memory = [ready, floor::memory_held()];
+    let memory = [ready, memory_held()];
     let rows = rows(&dialogue.turns, &|stage| needs?.floor_ms(&machine, stage));
     if args.json {
         let (engine, description) = (&dialogue.engine, &dialogue.description);
@@ -160,14 +160,17 @@ fn stage_row(turns: &[TurnReport], stage: Stage, floor: Floor<'_>) -> Option<Row
     let values: Vec<f64> = stages.iter().map(|s| s.total_ms).collect();
     let (units, ms) = stages.iter().fold((0.0, 0.0), |(u, ms), s| (u + s.units as f64, ms + s.total_ms));
     let floors: Vec<f64> = stages.iter().filter_map(|s| floor(s)).collect();
-    let mut histogram = Histogram::new(floors.len().max(1));
-    floors.iter().for_each(|v| histogram.add(*v));
-    row(stage.name(), "ms", &values, (ms > 0.0).then(|| units * 1000.0 / ms), histogram.p50())
+    row(stage.name(), "ms", &values, (ms > 0.0).then(|| units * 1000.0 / ms), histogram(&floors).p50())
+}
+
+fn histogram(values: &[f64]) -> Histogram {
+    let mut histogram = Histogram::new(values.len());
+    values.iter().for_each(|v| histogram.add(*v));
+    histogram
 }
 
 fn row(name: &'static str, unit: &'static str, values: &[f64], rate: Option<f64>, floor: Option<f64>) -> Option<Row> {
-    let mut histogram = Histogram::new(values.len().max(1));
-    values.iter().for_each(|v| histogram.add(*v));
+    let histogram = histogram(values);
     let first = *values.first()?;
     Some(Row { name, unit, turns: values.len(), first, p50: histogram.p50()?, p95: histogram.p95()?, rate, floor })
 }

@@ -66,6 +66,11 @@ impl SafetensorsSource {
     pub fn open_one(file: impl AsRef<Path>) -> Result<Self, EngineError> {
         Self::open(&[file.as_ref().to_path_buf()])
     }
+
+    /// The names and shapes of all tensors; of the files only their headers are read.
+    pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        self.files.tensors().into_iter().map(|(name, view)| (name, view.shape().to_vec())).collect()
+    }
 }
 
 impl TensorSource for SafetensorsSource {

@@ -4,12 +4,14 @@
 
 mod export;
 mod histogram;
+mod memory;
 mod stage;
 mod timeline;
 mod trace;
 
 pub use export::{StageReport, TurnReport, question, to_json_line};
 pub use histogram::Histogram;
+pub use memory::memory_held;
 pub use stage::{Stage, StageMark};
 pub use timeline::{Bar, Timeline};
 pub use trace::to_trace_json;

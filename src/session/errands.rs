@@ -8,6 +8,7 @@ use super::outlook;
 use super::pulls::Pulls;
 use super::voices::VoiceCommand;
 use crate::conversation::export::Form;
+use crate::metrics::memory_held;
 use crate::time::Micros;
 use crate::weights::{Catalog, FileState, Installed, PullOptions, Role, Store};
 use std::path::PathBuf;
@@ -241,13 +242,9 @@ fn downloads() -> PathBuf {
 
 /// Tells how much memory this process has, every few seconds while it changes.
 async fn watch_memory(events: EventSink) {
-    let Ok(pid) = sysinfo::get_current_pid() else { return };
-    let mut system = sysinfo::System::new();
     let mut told = 0u64;
     loop {
-        let kind = sysinfo::ProcessRefreshKind::nothing().with_memory();
-        system.refresh_processes_specifics(sysinfo::ProcessesToUpdate::Some(&[pid]), true, kind);
-        let bytes = system.process(pid).map_or(0, sysinfo::Process::memory);
+        let bytes = memory_held();
         if bytes.abs_diff(told) > (told / 50).max(MEMORY_STEP) {
             told = bytes;
             if !events.send(Event::Memory { bytes }) {

@@ -8,8 +8,8 @@ use crate::engine::HEARING_RATE;
 use crate::engine::cascade::CascadePaths;
 use crate::engine::floor::Measured;
 use crate::engine::gguf::Gguf;
+use crate::engine::tensor_source::SafetensorsSource;
 use crate::metrics::{Stage, StageReport};
-use std::path::Path;
 
 /// Multiplications and additions of a frame (256 samples) in the decoder and the flow of a Piper voice of medium quality:
 /// the decoder's three upsamplings and nine residual blocks 22.3 M, the flow's sixteen layers and the first convolution
@@ -48,7 +48,9 @@ impl Needs {
             }
         }
         let (mut encoder, mut decoder) = (0.0, 0.0);
-        for (name, values) in matrices(&paths.whisper_dir.join("model.safetensors"))? {
+        let whisper = SafetensorsSource::open_one(paths.whisper_dir.join("model.safetensors"))?;
+        for (name, shape) in whisper.shapes().into_iter().filter(|(_, shape)| shape.len() == 2) {
+            let values = shape.iter().product::<usize>() as f64;
             if name.starts_with("model.encoder.layers.") {
                 encoder += values;
             } else if every_step(&name) {
@@ -88,17 +90,6 @@ impl Needs {
 fn every_step(name: &str) -> bool {
     let once = name.contains("encoder_attn.k_proj") || name.contains("encoder_attn.v_proj");
     name == "model.decoder.embed_tokens.weight" || (name.starts_with("model.decoder.layers.") && !once)
-}
-
-/// The tensors of two dimensions in a safetensors file, by name, with how many values each has.
-fn matrices(path: &Path) -> Result<Vec<(String, f64)>, EngineError> {
-    let unusable = |e: &dyn std::fmt::Display| {
-        EngineError::Model(format!("{} cannot be read ({e}): pull the model again", path.display()))
-    };
-    let bytes = std::fs::read(path).map_err(|e| unusable(&e))?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| unusable(&e))?;
-    let two = header.tensors().into_iter().filter(|(_, info)| info.shape.len() == 2);
-    Ok(two.map(|(name, info)| (name, info.shape.iter().product::<usize>() as f64)).collect())
 }
 
 #[cfg(test)]

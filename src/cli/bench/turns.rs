@@ -8,9 +8,8 @@
 use super::lines::hearable;
 use crate::cli::engines::EngineChoice;
 use crate::cli::{Failure, Outcome, interrupted, print};
-use crate::engine::floor::memory_held;
 use crate::engine::{CancelToken, EngineSession, PcmChunk, ResponseSink, SessionSetup};
-use crate::metrics::{Stage, StageMark};
+use crate::metrics::{Stage, StageMark, memory_held};
 use crate::time::Micros;
 use serde::Serialize;
 use std::fmt::Write;

@@ -5,7 +5,7 @@
 
 use super::{Finding, Severity, finding};
 use crate::engine::floor::Measured;
-use crate::engine::omni::random_checkpoint::{Sizes, tensors};
+use crate::engine::omni::ways::released_values;
 
 /// Bytes of a weight in Q8_0 and in Q4_K.
 const EIGHT_BITS: f64 = 34.0 / 32.0;
@@ -27,13 +27,11 @@ struct Values {
 }
 
 fn released() -> Values {
-    let all = tensors(&Sizes::FULL);
-    let of = |prefix: &str| -> f64 {
-        let matrices = all.iter().filter(|(name, shape)| name.starts_with(prefix) && shape.len() == 2);
-        matrices
-            .filter(|(name, _)| !name.contains("embed_tokens"))
-            .map(|(_, s)| s.iter().product::<usize>() as f64)
-            .sum()
+    let of = |prefix: &str| {
+        let matrix = |name: &str, shape: &[usize]| {
+            name.starts_with(prefix) && shape.len() == 2 && !name.contains("embed_tokens")
+        };
+        released_values(&matrix) as f64
     };
     Values { language: of("llm."), speech: of("tts.model."), hearing: of("apm.") }
 }

@@ -357,9 +357,13 @@ mod tests {
 
     #[test]
     fn an_answer_begins_with_its_first_word() {
-        for (written, kept) in
-            [(". Sure, go on.", "Sure, go on."), ("...", ""), ("-5 degrees", "-5 degrees"), ("\"Yes.\"", "\"Yes.\"")]
-        {
+        for (written, kept) in [
+            (". Sure, go on.", "Sure, go on."),
+            ("，好的。", "好的。"),
+            ("...", ""),
+            ("-5 degrees", "-5 degrees"),
+            ("\"Yes.\"", "\"Yes.\""),
+        ] {
             assert_eq!(without_stray_marks(written), kept, "{written:?}");
         }
     }

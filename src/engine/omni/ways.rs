@@ -27,15 +27,18 @@ pub const fn room(memory: u64) -> u64 {
     memory.saturating_sub(TAKEN)
 }
 
+/// How many values the released model's tensors hold whose name and shape `keep` says yes to. The speech model's own table
+/// of words is none of them: nothing reads it, so nothing loads it.
+pub fn released_values(keep: &dyn Fn(&str, &[usize]) -> bool) -> u64 {
+    let all = tensors(&Sizes::FULL);
+    let kept =
+        all.iter().filter(|(name, shape)| !name.starts_with("tts.model.embed_tokens.") && keep(name, shape.as_slice()));
+    kept.map(|(_, shape)| shape.iter().map(|&d| d as u64).product::<u64>()).sum()
+}
+
 /// The released model in bf16, or with its language model quantised; the largest first.
 pub fn ways() -> [Way; 3] {
-    let mut all = tensors(&Sizes::FULL);
-    // Nothing reads it, so nothing loads it.
-    all.retain(|name, _| !name.starts_with("tts.model.embed_tokens."));
-    let values = |keep: &dyn Fn(&str, &[usize]) -> bool| -> u64 {
-        let kept = all.iter().filter(|(name, shape)| keep(name, shape.as_slice()));
-        kept.map(|(_, shape)| shape.iter().map(|&d| d as u64).product::<u64>()).sum()
-    };
+    let values = released_values;
     let table = "llm.model.embed_tokens.weight";
     let matrices = values(&|n, s| n.starts_with("llm.") && n != table && s.len() == 2);
     // Speech computes in f32; the embedding table, the ear and all vectors in bf16.

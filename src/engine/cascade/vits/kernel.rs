@@ -157,22 +157,35 @@ impl Strip<'_> {
                     weights = weights.add(V * lanes);
                 }
             }
-            for t in 0..T {
-                for v in 0..V {
-                    let at = (row + t) * stride + column + v * lanes;
-                    let mut y = sums[t][v];
-                    if let Some(residual) = ends.residual {
-                        y = ops.add(y, ops.load_ptr(residual.add(at)));
+            // One thing at a time: a body that is small enough to be unrolled keeps the sums in registers.
+            let at = |t: usize, v: usize| (row + t) * stride + column + v * lanes;
+            if let Some(residual) = ends.residual {
+                for t in 0..T {
+                    for v in 0..V {
+                        sums[t][v] = ops.add(sums[t][v], ops.load_ptr(residual.add(at(t, v))));
                     }
-                    if let Some(plain) = ends.plain {
-                        if ends.onto {
-                            y = ops.add(y, ops.load_ptr(plain.add(at)));
+                }
+            }
+            if let Some(plain) = ends.plain {
+                if ends.onto {
+                    for t in 0..T {
+                        for v in 0..V {
+                            sums[t][v] = ops.add(sums[t][v], ops.load_ptr(plain.add(at(t, v))));
                         }
-                        ops.store_ptr(y, plain.add(at));
                     }
-                    if let Some((active, slope)) = ends.active {
-                        let y = ops.mul(y, ops.splat(ends.scale));
-                        ops.store_ptr(ops.max(y, ops.mul(y, ops.splat(slope))), active.add(at));
+                }
+                for t in 0..T {
+                    for v in 0..V {
+                        ops.store_ptr(sums[t][v], plain.add(at(t, v)));
+                    }
+                }
+            }
+            if let Some((active, slope)) = ends.active {
+                let (scale, slope) = (ops.splat(ends.scale), ops.splat(slope));
+                for t in 0..T {
+                    for v in 0..V {
+                        let y = ops.mul(sums[t][v], scale);
+                        ops.store_ptr(ops.max(y, ops.mul(y, slope)), active.add(at(t, v)));
                     }
                 }
             }

@@ -186,6 +186,9 @@ impl Stage {
         }
         // Every input gives `factor` rows; the first of all come before the beginning, the last behind the end.
         let n = to - from + behind;
+        if n == 0 {
+            return;
+        }
         let spread = state.spread.grow(n);
         let mut finish = Finish::new(self.up.columns());
         finish.plain = Some(&mut *spread);

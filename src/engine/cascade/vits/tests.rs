@@ -168,7 +168,8 @@ impl Writer {
         let bias = noise(outputs, &mut self.rng);
         let bias = self.constant(&[outputs], &bias);
         let pad = (taps - 1) * dilation;
-        let attributes = vec![ints("dilations", &[dilation]), ints("pads", &[pad / 2, pad - pad / 2])];
+        let pads = [pad / 2, pad - pad / 2];
+        let attributes = vec![ints("strides", &[1]), ints("dilations", &[dilation]), ints("pads", &pads)];
         self.node("Conv", &[x, &weight, &bias], attributes)
     }
 
@@ -189,7 +190,8 @@ impl Writer {
             let bias = noise(*channels, &mut w.rng);
             let bias = w.constant(&[*channels], &bias);
             let crop = kernel - stride;
-            let attributes = vec![ints("strides", &[*stride]), ints("pads", &[crop / 2, crop - crop / 2])];
+            let pads = [crop / 2, crop - crop / 2];
+            let attributes = vec![ints("strides", &[*stride]), ints("dilations", &[1]), ints("pads", &pads)];
             let start = w.node("ConvTranspose", &[&active, &weight, &bias], attributes);
             width = *channels;
             let active = w.leaky(&start, 0.1);
@@ -260,7 +262,10 @@ fn streamed(decoder: &Decoder, z: &[f32], pieces: &[usize], threads: usize) -> V
             (0..12).for_each(|c| row[c] = z[c * frames + m]);
         }
         sound.extend(decoder.push(&mut state, &rows, to == frames, threads));
-        assert!(at == 0 || decoder.needs(sound.len() / decoder.hop()) <= to, "sound out of nothing");
+        assert!(
+            to == frames || sound.len() < decoder.hop() || decoder.needs(sound.len() / decoder.hop()) <= to,
+            "sound out of nothing"
+        );
         (at, turn) = (to, turn + 1);
     }
     sound

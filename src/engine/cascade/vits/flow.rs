@@ -69,7 +69,7 @@ impl Flow {
     pub fn new(weights: &[CouplingWeights]) -> Result<Self, Unexpected> {
         let half = weights.first().map_or(0, |c| c.pre.inputs);
         let channels = 2 * half;
-        if half == 0 || stride_of(half) != half || weights.len() % 2 != 0 {
+        if half == 0 || stride_of(half) != half || !weights.len().is_multiple_of(2) {
             return Err(Unexpected(format!("a flow of {} couplings over {channels} channels", weights.len())));
         }
         // The channels are turned round before the first already.

@@ -70,8 +70,8 @@ fn stage<'a>(graph: &'a Graph, node: &'a NodeProto) -> Result<(StageWeights, &'a
             let both = |n: &&NodeProto| is(n, "Add") && n.input.iter().any(|v| v == sums[j].0);
             graph.user(sums[i].0).ok().filter(|n| i != j && both(n)).map(|node| (i, j, node))
         };
-        let all = (0..sums.len()).flat_map(|i| (0..sums.len()).map(move |j| (i, j)));
-        let Some((i, j, add)) = all.into_iter().find_map(|(i, j)| pair(i, j)) else {
+        let mut all = (0..sums.len()).flat_map(|i| (0..sums.len()).map(move |j| (i, j)));
+        let Some((i, j, add)) = all.find_map(|(i, j)| pair(i, j)) else {
             return Err(Unexpected(format!("the blocks behind {start} are not added up")));
         };
         let mut order = sums[i].1.clone();
@@ -169,7 +169,7 @@ fn fits(node: &NodeProto, does: bool) -> Result<(), Unexpected> {
 }
 
 /// The slope of a leaky rectifier, and what it makes.
-fn rectified<'a>(node: &'a NodeProto) -> Result<(f32, &'a str), Unexpected> {
+fn rectified(node: &NodeProto) -> Result<(f32, &str), Unexpected> {
     let slope = attribute(node, "alpha").and_then(|a| a.f).unwrap_or(SLOPE);
     fits(node, is(node, "LeakyRelu") && (0.0..=1.0).contains(&slope))?;
     Ok((slope, made(node)?))

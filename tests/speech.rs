@@ -93,9 +93,10 @@ fn kernels_give_the_sound_of_the_graph_in_any_pieces() {
 fn another_kind_of_voice_still_speaks() {
     let read = || ModelProto::parse_file(std::fs::File::open(model(ONNX)).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let sigmoids = |node: &NodeProto| node.op_type.as_deref() == Some("Sigmoid");
-    let ends = |node: &NodeProto| node.name.as_deref() == Some("/dec/Tanh");
-    let kinds: [(&dyn Fn(&NodeProto) -> bool, &str); 2] = [(&ends, "Sigmoid"), (&sigmoids, "Tanh")];
+    type Which = fn(&NodeProto) -> bool;
+    let sigmoids: Which = |node| node.op_type.as_deref() == Some("Sigmoid");
+    let ends: Which = |node| node.name.as_deref() == Some("/dec/Tanh");
+    let kinds = [(ends, "Sigmoid"), (sigmoids, "Tanh")];
     for (i, (changed, kind)) in kinds.into_iter().enumerate() {
         let mut altered = read();
         let nodes = altered.graph.as_mut().unwrap().node.iter_mut().filter(|node| changed(node));

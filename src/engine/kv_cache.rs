@@ -188,6 +188,17 @@ impl KvCache {
         Ok((l.k.narrow(1, 0, self.len)?, l.v.narrow(1, 0, self.len)?))
     }
 
+    /// How many slots there is room for without growing.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The keys and values of every layer, layer by layer, each `[kv_heads, capacity, head_dim]`: for kernels that
+    /// write their own slots. Growing moves them.
+    pub fn slots(&self) -> impl Iterator<Item = (&Tensor, &Tensor)> {
+        self.layers.iter().map(|l| (&l.k, &l.v))
+    }
+
     /// Where the slots are.
     pub fn device(&self) -> &Device {
         &self.device

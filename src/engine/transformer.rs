@@ -152,6 +152,47 @@ struct Block {
     down: Linear,
 }
 
+impl Block {
+    fn plain(&self) -> Option<PlainBlock<'_>> {
+        Some(PlainBlock {
+            attention_norm: &self.attention_norm.weight,
+            qkv: self.qkv.plain_weight()?,
+            output: self.output.plain_weight()?,
+            ffn_norm: &self.ffn_norm.weight,
+            gate_up: self.gate_up.plain_weight()?,
+            down: self.down.plain_weight()?,
+        })
+    }
+}
+
+/// The weights of a block, for kernels that compute it in their own way.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainBlock<'a> {
+    /// `[hidden]`
+    pub attention_norm: &'a Tensor,
+    /// Queries, keys and values, one below the other: `[(heads + 2 kv_heads) * head_dim, hidden]`.
+    pub qkv: &'a Tensor,
+    /// `[hidden, heads * head_dim]`
+    pub output: &'a Tensor,
+    /// `[hidden]`
+    pub ffn_norm: &'a Tensor,
+    /// Gate above up: `[2 ffn, hidden]`.
+    pub gate_up: &'a Tensor,
+    /// `[hidden, ffn]`
+    pub down: &'a Tensor,
+}
+
+/// The weights of a stack without biases, quantised weights or permuted heads.
+#[derive(Clone, Debug)]
+pub struct PlainStack<'a> {
+    pub blocks: Vec<PlainBlock<'a>>,
+    /// Of the last norm, `[hidden]`.
+    pub norm: &'a Tensor,
+    /// The rotary tables, each `[max_positions, head_dim / 2]`.
+    pub cos: &'a Tensor,
+    pub sin: &'a Tensor,
+}
+
 /// A decoder stack: embeddings in, hidden states after the final norm out. Holds neither the embedding table nor the head.
 #[derive(Clone, Debug)]
 pub struct Decoder {
@@ -218,6 +259,13 @@ impl Decoder {
 
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// The weights as they are; `None` when some are quantised, there are biases, or neighbours turn together.
+    pub fn plain(&self) -> Option<PlainStack<'_>> {
+        let blocks = self.blocks.iter().map(Block::plain).collect::<Option<Vec<_>>>()?;
+        let Rotary { cos, sin, rotation } = &self.rotary;
+        (*rotation == Rotation::Halves).then_some(PlainStack { blocks, norm: &self.norm.weight, cos, sin })
     }
 
     /// An empty cache that fits this decoder and may grow to `limit` slots (at most the positions it was made for).

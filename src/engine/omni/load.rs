@@ -19,8 +19,8 @@ use super::weights::{LANGUAGE, Reported, Weights};
 use crate::engine::EngineError;
 pub use crate::engine::device::Compute;
 use crate::engine::linear::Placement;
-use candle_core::{DType, Device};
 use candle_core::quantized::GgmlDType;
+use candle_core::{DType, Device};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 

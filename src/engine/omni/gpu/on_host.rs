@@ -59,8 +59,7 @@ pub struct OnHost {
 impl OnHost {
     /// A new machine; with `backwards` every kernel's last threads and blocks go first.
     pub fn start(backwards: bool) -> Self {
-        let mut child =
-            Command::new(program()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(program()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (commands, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut machine = Self { child, commands, answers, plan: Vec::new(), caches: Vec::new() };
         machine.say(&format!("backwards {}", u8::from(backwards)));
@@ -164,8 +163,7 @@ impl Machine for OnHost {
         for (address, _) in held {
             let mut all = vec![0.0; size];
             self.read(address, &mut all)?;
-            let slot: Vec<f32> =
-                (0..heads).flat_map(|h| all[(h * room + at) * width..][..width].to_vec()).collect();
+            let slot: Vec<f32> = (0..heads).flat_map(|h| all[(h * room + at) * width..][..width].to_vec()).collect();
             slots.push(Tensor::from_vec(slot, (heads, 1, width), &Device::Cpu)?);
         }
         for (layer, pair) in slots.chunks_exact(2).enumerate() {

@@ -149,8 +149,7 @@ impl FusedStep {
             ];
             launch(format!("qkv_{qkv_kind}"), pairs.div_ceil(WARPS), 1, of_hidden, of_qkv);
             let group = heads / cfg.kv_heads;
-            let of_attend =
-                vec![A(q), A(moment), A(caches), A(mixed), A(stats), scale, n(group), n(width), n(layer)];
+            let of_attend = vec![A(q), A(moment), A(caches), A(mixed), A(stats), scale, n(group), n(width), n(layer)];
             launch("attend".into(), heads, SHARES, 0, of_attend);
             let of_project = vec![A(mixed), A(stats), output, A(x), n(hidden), n(heads), n(width), n(SHARES)];
             launch(format!("project_{output_kind}"), hidden.div_ceil(WARPS), 1, of_heads, of_project);

@@ -170,17 +170,8 @@ fn attention_and_its_projection_are_the_softmax_over_what_is_seen() {
             let moment = numbers(m, &[at, text, begin, room]);
             let (mixed, stats) = (m.room(4 * heads * shares * width).unwrap(), m.room(8 * heads * shares).unwrap());
             let (q, out) = (m.place(&q).unwrap(), m.place(&x).unwrap());
-            let arguments = vec![
-                A(q),
-                A(moment),
-                A(caches),
-                A(mixed),
-                A(stats),
-                F(scale as f32),
-                n(group),
-                n(width),
-                n(0),
-            ];
+            let arguments =
+                vec![A(q), A(moment), A(caches), A(mixed), A(stats), F(scale as f32), n(group), n(width), n(0)];
             let grid = (heads as u32, shares as u32);
             m.launch(&Launch { kernel: "attend".into(), grid, shared: 0, arguments });
             let arguments =
@@ -391,7 +382,8 @@ fn kernels_that_disagree_or_do_not_fit_are_not_used() {
     assert!(!nothing.holds());
     let shape = (54, 3, 3, 18, 96);
     let (decoder, rng) = (decoder(shape, 1, false), &mut StdRng::seed_from_u64(6));
-    let (codes, beginning, heads) = (random(&[9, 54], 1.0, rng), random(&[1, 54], 1.0, rng), random(&[9, 54], 1.0, rng));
+    let (codes, beginning, heads) =
+        (random(&[9, 54], 1.0, rng), random(&[1, 54], 1.0, rng), random(&[9, 54], 1.0, rng));
     let parts = Parts { decoder: &decoder, codes: &[codes], beginning: &beginning, heads: &heads };
     let refused = FusedStep::new(&parts, Box::new(OnHost::start(false))).err().map(|e| e.to_string());
     assert!(refused.is_some_and(|why| why.contains("18 wide")));
@@ -411,15 +403,16 @@ fn the_compiled_kernels_are_those_of_the_source() {
     let file = |name: &str| {
         std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels").join(name)).unwrap()
     };
-    let digest: String =
-        Sha256::digest(file("speech_step.cu")).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = Sha256::digest(file("speech_step.cu")).iter().map(|byte| format!("{byte:02x}")).collect();
     let compiled = file("speech_step.ptx");
     let first = compiled.lines().next().unwrap();
     assert!(first.ends_with(&digest), "kernels/speech_step.cu has changed: run scripts/cuda.sh kernels ({first})");
     // Every name that a plan may hold is a kernel there.
-    for kernel in ["embed", "attend", "heads"].map(String::from).into_iter().chain(
-        ["qkv", "project", "gate_up", "down"].iter().flat_map(|k| ["f32", "bf16"].map(|w| format!("{k}_{w}"))),
-    ) {
+    for kernel in ["embed", "attend", "heads"]
+        .map(String::from)
+        .into_iter()
+        .chain(["qkv", "project", "gate_up", "down"].iter().flat_map(|k| ["f32", "bf16"].map(|w| format!("{k}_{w}"))))
+    {
         assert!(compiled.contains(&format!(".entry {kernel}(")), "{kernel}");
     }
 }

@@ -4,6 +4,7 @@
 //! knows the released model's sizes; another checkpoint gives other numbers.
 
 use super::config::OmniConfig;
+use super::gpu::SpeechStep;
 use super::load::{Compute, OmniOptions, Precision, Quantization};
 use super::weights::Weights;
 use crate::engine::EngineError;
@@ -23,7 +24,7 @@ pub struct Needs {
     pub language: u64,
     /// The audio encoder's and the projector's.
     pub hearing: u64,
-    /// The speech model's and the vocoder's.
+    /// The speech model's (on an NVIDIA GPU, with the copy that its kernels read) and the vocoder's.
     pub speech: u64,
     /// Keys and values of a full conversation and of the longest stretch of speech.
     pub context: u64,
@@ -77,6 +78,9 @@ impl Headers<'_> {
             Precision::F32 => FULL_WIDTH,
             Precision::F16 | Precision::Bf16 => 2,
         };
+        let has_kernels = matches!(options.device, Compute::Cuda(_))
+            && options.quantize_speech.is_none()
+            && options.speech_step != SpeechStep::Plain;
         let mut needs = Needs::default();
         let (mut largest, mut copies) = (0, 0);
         let mut packed = |values: u64, quantize: Option<Quantization>, width: u64| match quantize {
@@ -100,6 +104,8 @@ impl Headers<'_> {
             } else if name.starts_with("tts.") {
                 let layers = matrix && name.starts_with("tts.model.");
                 needs.speech += packed(values, options.quantize_speech.filter(|_| layers), FULL_WIDTH);
+                // Kernels of our own read the same matrices in bf16.
+                needs.speech += if layers && has_kernels { values * 2 } else { 0 };
             } else {
                 needs.hearing += values * plain;
             }

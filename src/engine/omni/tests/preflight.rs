@@ -1,6 +1,7 @@
 //! What is known before loading: the memory a checkpoint needs, and that a kind cannot be run.
 
 use super::super::config::OmniConfig;
+use super::super::gpu::SpeechStep;
 use super::super::load::{Compute, Omni, OmniOptions, Precision, Quantization};
 use super::super::needs::Headers;
 use super::super::random_checkpoint::{Recipe, Shapes, Sizes, config, tensors, vocoder_tensors};
@@ -54,7 +55,10 @@ fn the_released_model_needs_what_its_headers_say() {
     assert_eq!(needs.hearing, (encoder + (1024 + 3584) * 3584 + 2 * 3584) * 2);
     // In millions: the stack 188.8, text and code tables with their heads 20.1, the projector 3.3, the DVAE's decoder 7,
     // Vocos 13.5.
-    assert!((0.92e9..0.94e9).contains(&(needs.speech as f64)), "{needs}");
+    let plainly = headers.needs(&OmniOptions { speech_step: SpeechStep::Plain, ..gpu.clone() }).speech;
+    assert!((0.92e9..0.94e9).contains(&(plainly as f64)), "{needs}");
+    // In bf16 once more: 20 layers of four matrices 768 by 768 and three of 768 by 3072.
+    assert_eq!(needs.speech - plainly, 20 * (4 * 768 * 768 + 3 * 768 * 3072) * 2);
     // 28 layers of keys and values, 512 wide, over 8192 positions; the speech's 20, 768 wide, over 4096.
     assert_eq!(needs.context, 2 * 28 * 512 * 8192 * 2 + 2 * 20 * 768 * 4096 * 4);
 

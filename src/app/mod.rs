@@ -15,6 +15,7 @@ pub mod words;
 
 use crate::session::command::{Command, CommandSink};
 use crate::session::event::{EventSource, Severity, TurnState, Urgency};
+use crate::session::told::Told;
 use crate::settings::Settings;
 use crate::time::Micros;
 use eframe::egui::{
@@ -46,7 +47,7 @@ pub const SIDE_PANEL: &str = "side-panel";
 pub const HISTORY: &str = "history-panel";
 
 /// Keeps the settings; the error is a sentence for the user.
-pub type SaveSettings = Box<dyn Fn(&Settings) -> Result<(), String>>;
+pub type SaveSettings = Box<dyn Fn(&Settings) -> Result<(), Told>>;
 
 /// Opens the window and stays until it is closed. The session is told [`Command::Shutdown`] then.
 ///
@@ -58,7 +59,7 @@ pub fn run(
     commands: impl Into<CommandSink>,
     events: EventSource,
     settings: Settings,
-    save: impl Fn(&Settings) -> Result<(), String> + 'static,
+    save: impl Fn(&Settings) -> Result<(), Told> + 'static,
 ) -> eframe::Result {
     let commands = commands.into();
     let viewport = ViewportBuilder::default()
@@ -94,6 +95,8 @@ pub struct AntiphonApp {
     side_wanted: Option<bool>,
     /// Whether models were missing in the last frame.
     needed_models: bool,
+    /// Whether the session was asked what this machine has.
+    looked: bool,
     commands: CommandSink,
     events: EventSource,
     save: SaveSettings,
@@ -133,6 +136,7 @@ impl AntiphonApp {
             reading: Reading::default(),
             side_wanted: None,
             needed_models: false,
+            looked: false,
             commands: commands.into(),
             events,
             save,
@@ -227,7 +231,8 @@ impl AntiphonApp {
             ctx.request_repaint();
         }
         if let Err(why) = (self.save)(&self.settings) {
-            self.view.tell(t("settings-not-kept").into(), why, Severity::Warning, Micros::now());
+            let what = Told::new("settings-not-kept", "Your settings could not be kept");
+            self.view.tell(what, why, Severity::Warning, Micros::now());
         }
         self.kept = self.settings.clone();
     }
@@ -298,6 +303,9 @@ impl eframe::App for AntiphonApp {
             ui.spacing_mut().item_spacing = vec2(8.0, 6.0);
             panels::banners::show(ui, &mut self.view, &mut commands);
             if self.view.is_first_run() {
+                if !std::mem::replace(&mut self.looked, true) {
+                    commands.push(Command::LookAtMachine);
+                }
                 panels::first_run::show(ui, &self.view, &mut self.settings, &mut self.reading, &mut commands);
             } else {
                 panels::conversation::show(ui, &self.view, &mut commands);

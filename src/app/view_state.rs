@@ -8,6 +8,7 @@ use crate::session::event::{
     ConversationEntry, DeviceList, Event, KeptTurnView, ModelKind, ModelState, ModelStatus, Outlook, PullProgress,
     PullState, Replay, Severity, TurnState,
 };
+use crate::session::told::Told;
 use crate::time::Micros;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -76,8 +77,8 @@ impl TurnView {
 /// Something to tell the user, with what to do about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
-    pub what: String,
-    pub remedy: String,
+    pub what: Told,
+    pub remedy: Told,
     pub severity: Severity,
     pub since: Micros,
 }
@@ -142,7 +143,7 @@ pub struct HistoryView {
 /// The engine being loaded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadingView {
-    pub what: String,
+    pub what: Told,
     pub fraction: Option<f32>,
 }
 
@@ -299,7 +300,7 @@ impl ViewState {
     }
 
     /// Something to tell that does not come from the session. The same thing told twice is shown once.
-    pub fn tell(&mut self, what: String, remedy: String, severity: Severity, now: Micros) {
+    pub fn tell(&mut self, what: Told, remedy: Told, severity: Severity, now: Micros) {
         self.problems.retain(|problem| problem.what != what);
         self.problems.push(Problem { what, remedy, severity, since: now });
         if self.problems.len() > PROBLEMS_SHOWN {

@@ -71,6 +71,8 @@ pub enum Command {
     /// Whether the microphone's sound is thrown away before anybody hears it.
     SetMuted(bool),
     SetEagerness(Eagerness),
+    /// Tell what this machine has, and which models suit it: [`Event::Outlook`](super::event::Event::Outlook) follows.
+    LookAtMachine,
     /// Fetch the models with these catalog ids, in this order, after those that are being fetched.
     PullModels(Vec<String>),
     /// The user has read the terms of the model with this id and agrees to them; it is fetched.

@@ -6,6 +6,7 @@ use super::event::{Event, EventSink, ModelKind, ModelState, ModelStatus, Severit
 use super::inbox::Inbox;
 use super::outlook;
 use super::pulls::Pulls;
+use super::told::Told;
 use super::voices::VoiceCommand;
 use crate::conversation::export::Form;
 use crate::metrics::memory_held;
@@ -55,9 +56,13 @@ impl Errands {
         runtime.spawn(watch_memory(events.clone()));
         let catalog = Catalog::built_in().ok();
         let pulls = catalog.map(|c| Pulls::new(store.clone(), c, PullOptions::default(), events.clone()));
-        let (home, told) = (store.clone(), events.clone());
-        runtime.spawn_blocking(move || told.send(Event::Outlook(outlook::look(&home))));
         Ok(Errands { runtime, store, voices, events, inbox, pulls, engine })
+    }
+
+    /// Tells what this machine has, and which models suit it.
+    pub fn look_at_machine(&self) {
+        let (store, events) = (self.store.clone(), self.events.clone());
+        self.runtime.spawn_blocking(move || events.send(Event::Outlook(outlook::look(&store))));
     }
 
     /// The models that are needed follow the engine.
@@ -90,9 +95,8 @@ impl Errands {
                 Some(folder) => drop(inbox.send(Inbox::Folder(folder.path().to_owned()))),
                 // Nobody closes a dialog this fast: there was none to close.
                 None if Micros::now().since(asked) < NO_DIALOG => {
-                    let what = "this desktop has no file dialog".to_owned();
-                    let remedy = "Use `antiphon models pull --from FOLDER` in a terminal.".to_owned();
-                    events.send(Event::Problem { what, remedy, severity: Severity::Warning });
+                    let remedy = "Use `antiphon models pull --from FOLDER` in a terminal.";
+                    events.send(no_dialog(Told::new("dialog-none-folder", remedy)));
                 }
                 None => {}
             }
@@ -132,9 +136,8 @@ impl Errands {
             match dialog.pick_file().await {
                 Some(file) => drop(voices.send(VoiceCommand::Check { file: file.path().to_owned() })),
                 None if Micros::now().since(asked) < NO_DIALOG => {
-                    let what = "this desktop has no file dialog".to_owned();
-                    let remedy = "Drop the file onto the window, or use `antiphon voices add FILE`.".to_owned();
-                    events.send(Event::Problem { what, remedy, severity: Severity::Warning });
+                    let remedy = "Drop the file onto the window, or use `antiphon voices add FILE`.";
+                    events.send(no_dialog(Told::new("dialog-none-file", remedy)));
                 }
                 None => {}
             }
@@ -152,10 +155,13 @@ impl Errands {
             let Some(path) = chosen.or_else(|| no_dialog.then(|| downloads().join(name))) else { return };
             let written = tokio::fs::write(&path, text).await;
             let (what, severity) = match &written {
-                Ok(()) => ("The file was written".to_owned(), Severity::Note),
-                Err(error) => (format!("The file could not be written: {error}"), Severity::Warning),
+                Ok(()) => (Told::new("told-written", "The file was written"), Severity::Note),
+                Err(error) => {
+                    let what = Told::new("told-not-written", format!("The file could not be written: {error}"));
+                    (what.because(error), Severity::Warning)
+                }
             };
-            events.send(Event::Problem { what, remedy: path.display().to_string(), severity });
+            events.send(Event::Problem { what, remedy: path.display().to_string().into(), severity });
         });
     }
 
@@ -173,7 +179,8 @@ impl Errands {
                 self.pull(vec![id]);
             }
             Err(error) => {
-                let (what, remedy) = (error.to_string(), "Mend what it says, then try again.".to_owned());
+                let what = Told::from(&error);
+                let remedy = Told::new("told-mend", "Mend what it says, then try again.");
                 self.events.send(Event::Problem { what, remedy, severity: Severity::Error });
             }
         }
@@ -233,6 +240,12 @@ impl Errands {
     }
 }
 
+/// This desktop cannot ask for a file.
+fn no_dialog(remedy: Told) -> Event {
+    let what = Told::new("dialog-none", "This desktop has no file dialog.");
+    Event::Problem { what, remedy, severity: Severity::Warning }
+}
+
 /// The user's folder for downloads, or else the home folder, or else the folder for temporary files.
 fn downloads() -> PathBuf {
     let users = directories::UserDirs::new();
@@ -271,7 +284,10 @@ fn status(store: &Store, installed: &Installed<'_>, engine: Option<&str>) -> Mod
     let broken = installed.files.iter().find(|f| f.state == FileState::Damaged);
     let state = match broken {
         _ if installed.is_complete() => ModelState::Ready,
-        Some(file) => ModelState::Broken { why: format!("{} is damaged: remove and pull it again", file.name) },
+        Some(file) => {
+            let why = format!("{} is damaged: remove and pull it again", file.name);
+            ModelState::Broken { why: Told::new("model-damaged", why).with("file", &file.name) }
+        }
         None if have == 0 => ModelState::Absent,
         None => ModelState::Partial { have },
     };
@@ -283,7 +299,7 @@ fn status(store: &Store, installed: &Installed<'_>, engine: Option<&str>) -> Mod
     ModelStatus {
         id: model.id.clone(),
         title: model.title.clone(),
-        purpose: model.purpose.clone(),
+        purpose: Told::named("purpose", &model.id, &model.purpose),
         licence: model.licence.clone(),
         bytes: store.resolved(model).download_size(),
         state,

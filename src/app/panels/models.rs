@@ -2,7 +2,7 @@
 
 use super::super::theme::Palette;
 use super::super::view_state::{ViewState, time_left};
-use super::super::words::{fill, t};
+use super::super::words::{fill, t, told};
 use super::terms::Reading;
 use super::{human_bytes, human_time};
 use crate::session::command::Command;
@@ -43,7 +43,7 @@ pub fn show(ui: &mut Ui, view: &ViewState, reading: &mut Reading, commands: &mut
 
 fn engine(ui: &mut Ui, view: &ViewState) {
     if let (TurnState::Loading, Some(loading)) = (&view.state, &view.loading) {
-        progress(ui, loading.fraction, &fill("loading", &[("what", &loading.what)]), ui.available_width());
+        progress(ui, loading.fraction, &fill("loading", &[("what", &told(&loading.what))]), ui.available_width());
     } else if let Some(engine) = &view.engine {
         ui.add(Label::new(fill("engine-ready", &[("name", &engine.name)])).wrap());
         ui.add(Label::new(RichText::new(&engine.description).small().weak()).wrap());
@@ -95,10 +95,12 @@ fn pull_row(ui: &mut Ui, view: &ViewState, pull: &PullProgress, commands: &mut V
         }
         PullState::Failed { why, remedy } => {
             ui.add(
-                Label::new(RichText::new(fill("pull-failed", &[("title", title), ("why", why)])).color(palette.red))
-                    .wrap(),
+                Label::new(
+                    RichText::new(fill("pull-failed", &[("title", title), ("why", &told(why))])).color(palette.red),
+                )
+                .wrap(),
             );
-            ui.add(Label::new(RichText::new(remedy).small()).wrap());
+            ui.add(Label::new(RichText::new(told(remedy)).small()).wrap());
         }
         PullState::Paused => {
             ui.add(Label::new(RichText::new(fill("pull-paused", &[("title", title)])).small().weak()).wrap());
@@ -176,10 +178,10 @@ fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, reading: &mut Reading
             ui.with_layout(Layout::top_down(Align::Min), |ui| {
                 ui.spacing_mut().item_spacing.y = 0.0;
                 ui.add(Label::new(&model.title).truncate());
-                let facts = format!("{} · {} · {}", model.purpose, human_bytes(model.bytes), model.licence);
+                let facts = format!("{} · {} · {}", told(&model.purpose), human_bytes(model.bytes), model.licence);
                 ui.add(Label::new(RichText::new(facts).small().weak()).truncate());
                 if let ModelState::Broken { why } = &model.state {
-                    ui.add(Label::new(RichText::new(why).small().color(palette.red)).wrap());
+                    ui.add(Label::new(RichText::new(told(why)).small().color(palette.red)).wrap());
                 }
             });
         });

@@ -5,8 +5,9 @@
 use super::super::theme::Palette;
 use super::super::view_voices::VoicesView;
 use super::super::widgets::focus_ring;
-use super::super::words::{fill, t};
+use super::super::words::{fill, t, told};
 use crate::session::command::Command;
+use crate::session::told;
 use crate::session::voices::{Grade, Sample, Span, VoiceCommand, VoiceDraft, VoiceEntry};
 use crate::settings::Settings;
 use eframe::egui::{
@@ -85,7 +86,7 @@ impl VoicesPanel {
             ui.add(Label::new(RichText::new(t(WHO_CLONES)).small().weak()).wrap());
         }
         if let Some(why) = &view.refused {
-            ui.add(Label::new(RichText::new(why).color(palette.red)).wrap());
+            ui.add(Label::new(RichText::new(told(why)).color(palette.red)).wrap());
         }
         if let Some(file) = &view.checking {
             ui.add(Label::new(RichText::new(fill("voice-reading", &[("file", file)])).weak()).wrap());
@@ -117,7 +118,7 @@ impl VoicesPanel {
             self.kept(ui, view, voice, settings, commands);
         }
         for broken in &view.broken {
-            ui.add(Label::new(RichText::new(broken).small().color(palette.amber)).wrap());
+            ui.add(Label::new(RichText::new(told(broken)).small().color(palette.amber)).wrap());
         }
     }
 
@@ -132,7 +133,8 @@ impl VoicesPanel {
         let figures = fill("voice-figures", &[("start", &start), ("end", &end), ("all", &all), ("grade", grade)]);
         ui.label(RichText::new(figures).small().color(colour_of(palette, draft.grade)));
         for finding in draft.findings.iter().filter(|f| f.grade != Grade::Ok) {
-            let text = format!("{}: {}", finding.what, finding.advice);
+            let (what, advice) = told::finding(finding);
+            let text = fill("voice-finding", &[("what", &told(&what)), ("advice", &told(&advice))]);
             ui.add(Label::new(RichText::new(text).small().color(colour_of(palette, finding.grade))).wrap());
         }
         listen(ui, view, "", Sample::Draft(self.span), commands);
@@ -216,7 +218,7 @@ impl VoicesPanel {
             settings.voice = Some(voice.id.clone());
             commands.push(Command::Voice(VoiceCommand::Choose(Some(voice.id.clone()))));
         }
-        ui.add(Label::new(RichText::new(&voice.details).small().weak()).truncate());
+        ui.add(Label::new(RichText::new(told(&voice.details)).small().weak()).truncate());
         if let Some((_, name)) = self.renaming.as_mut().filter(|(id, _)| *id == voice.id) {
             let caption = ui.label(RichText::new(t("voice-new-name")).small().weak());
             let field = ui.add(TextEdit::singleline(name).desired_width(f32::INFINITY)).labelled_by(caption.id);

@@ -137,6 +137,7 @@ interface-system = As the system
 # Models
 cancel = Cancel
 models-import = Take from a folder…
+dialog-models = Folder with downloaded models
 models-get-all = Get what is missing
 models-import-hint = For machines without network
 models-no-catalog = No catalog yet.
@@ -161,6 +162,8 @@ pull-resume-one = Go on with { $title }
 
 # Voices
 voice-add = Add from a file…
+dialog-voice = A recording of the voice
+voice-drop = Drop a recording of a voice here
 voice-record = Record now
 voice-record-stop = Stop recording
 voice-read-this = Read this aloud, as you would tell it to a friend:

@@ -134,6 +134,7 @@ interface-system = 跟随系统
 # Models
 cancel = 取消
 models-import = 从文件夹取…
+dialog-models = 放有已下载模型的文件夹
 models-get-all = 下载缺少的
 models-import-hint = 用于没有网络的电脑
 models-no-catalog = 还没有目录。
@@ -158,6 +159,8 @@ pull-resume-one = 继续下载 { $title }
 
 # Voices
 voice-add = 从文件添加…
+dialog-voice = 声音的录音
+voice-drop = 把声音的录音放在这里
 voice-record = 现在录音
 voice-record-stop = 停止录音
 voice-read-this = 请像对朋友说话那样朗读：

@@ -196,7 +196,9 @@ impl AntiphonApp {
     }
 
     fn side(&mut self, ui: &mut Ui, commands: &mut Vec<Command>) {
-        ScrollArea::vertical().auto_shrink([false, false]).content_margin(Margin::ZERO).show(ui, |ui| {
+        // The bar scrolls beside the cards, not over their edge.
+        let beside = Margin { right: 6, ..Margin::ZERO };
+        ScrollArea::vertical().auto_shrink([false, false]).content_margin(beside).show(ui, |ui| {
             let view = &self.view;
             let settings = &mut self.settings;
             let needs_models = (view.engine.is_none() && view.lacks_models()) || view.is_pulling();
@@ -275,7 +277,9 @@ impl eframe::App for AntiphonApp {
         if ctx.input(|input| input.key_pressed(Key::Escape)) && self.view.can_interrupt() {
             commands.push(Command::Interrupt);
         }
-        self.voices.take_dropped(&ctx, &mut commands);
+        if self.voices.take_dropped(&ctx, &mut commands) {
+            self.side_wanted = Some(true);
+        }
         let bar = Frame::new().fill(theme::Palette::of(ui).ground);
         let margin = |top, bottom| Margin { left: 14, right: 14, top, bottom };
 
@@ -284,7 +288,7 @@ impl eframe::App for AntiphonApp {
         });
         let mut side_open = self.side_open(width);
         Panel::right("side")
-            .frame(bar.inner_margin(Margin { left: 0, right: 8, top: 0, bottom: 8 }))
+            .frame(bar.inner_margin(Margin { left: 0, right: 2, top: 0, bottom: 8 }))
             .resizable(false)
             .show_separator_line(false)
             .exact_size((width * 0.48).min(336.0))
@@ -312,6 +316,7 @@ impl eframe::App for AntiphonApp {
             }
         });
 
+        VoicesPanel::show_target(ui);
         self.follow_settings(&ctx);
         for command in commands {
             self.commands.send(command);

@@ -8,7 +8,7 @@ use crate::session::event::{
     ConversationEntry, DeviceList, Event, KeptTurnView, ModelKind, ModelState, ModelStatus, Outlook, PullProgress,
     PullState, Replay, Severity, TurnState,
 };
-use crate::session::told::Told;
+use crate::session::told::{Direction, Told};
 use crate::time::Micros;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -273,6 +273,12 @@ impl ViewState {
             }
             Event::Outlook(outlook) => self.outlook = Some(outlook),
             Event::Devices { input, output } => {
+                // What was wrong with a device that is open (again) is wrong no more.
+                let open = |device| match device {
+                    Direction::Input => input.open.is_some(),
+                    Direction::Output => output.open.is_some(),
+                };
+                self.problems.retain(|p| p.severity == Severity::Note || !p.what.device().is_some_and(open));
                 self.input = input;
                 self.output = output;
             }
@@ -310,9 +316,11 @@ impl ViewState {
         }
     }
 
-    /// Whether the banner of the state says this already.
+    /// Whether the banner of the state says this already: the same, or something else that is wrong with the same device.
     pub fn state_says(&self, problem: &Problem) -> bool {
-        matches!(&self.state, TurnState::Degraded { why } if why.contains(&problem.what))
+        let TurnState::Degraded { why } = &self.state else { return false };
+        let device = problem.what.device().filter(|_| problem.severity != Severity::Note);
+        why.contains(&problem.what) || (device.is_some() && why.iter().any(|why| why.device() == device))
     }
 
     pub fn dismiss(&mut self, index: usize) {

@@ -221,6 +221,34 @@ fn a_missing_device_is_told_by_one_banner() {
 }
 
 #[test]
+fn what_is_wrong_with_a_device_is_told_once_and_no_more_when_it_is_back() {
+    let about = |key, direction| Told::new(key, key).about(direction);
+    let problem = |what: Told, severity| Event::Problem { what, remedy: "r".into(), severity };
+    let mut view = after([
+        problem(about("sound-gone", Direction::Input), Severity::Warning),
+        problem(about("sound-gone", Direction::Output), Severity::Warning),
+        problem("the disk is full".into(), Severity::Error),
+    ]);
+    let why = vec![about("audio-no-device", Direction::Input)];
+    view.apply(Event::State(TurnState::Degraded { why }), Micros(9));
+    let shown = |view: &ViewState| {
+        let left = view.problems.iter().filter(|p| !view.state_says(p));
+        left.map(|p| (p.what.to_string(), p.what.device())).collect::<Vec<_>>()
+    };
+    let output = ("sound-gone".to_owned(), Some(Direction::Output));
+    let disk = ("the disk is full".to_owned(), None);
+    assert_eq!(shown(&view), [output.clone(), disk.clone()]);
+    let open = |name: Option<&str>| DeviceList { open: name.map(str::to_owned), ..DeviceList::default() };
+    view.apply(Event::Devices { input: open(Some("mic")), output: open(None) }, Micros(10));
+    view.apply(problem(about("sound-now", Direction::Input), Severity::Note), Micros(10));
+    view.apply(Event::State(TurnState::Listening), Micros(11));
+    let now = ("sound-now".to_owned(), Some(Direction::Input));
+    assert_eq!(shown(&view), [output, disk.clone(), now.clone()]);
+    view.apply(Event::Devices { input: open(Some("mic")), output: open(Some("speaker")) }, Micros(12));
+    assert_eq!(shown(&view), [disk, now]);
+}
+
+#[test]
 fn an_interruption_is_in_the_meters_and_an_answer_to_its_end_is_not() {
     let end = |turn, barge_in_stop_ms| {
         let report = TurnReport { turn, barge_in_stop_ms, ..TurnReport::default() };

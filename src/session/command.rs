@@ -77,8 +77,11 @@ pub enum Command {
     PullModels(Vec<String>),
     /// The user has read the terms of the model with this id and agrees to them; it is fetched.
     AgreeAndPull(String),
-    /// Take missing models from a folder that the user is asked for, for machines without network.
-    ImportModels,
+    /// Take missing models from a folder that the user is asked for, for machines without network. `title`: what stands
+    /// above a dialog, here and below.
+    ImportModels {
+        title: String,
+    },
     /// Stop fetching this model until it is resumed. What comes after it goes on.
     PausePull {
         model: String,
@@ -117,11 +120,13 @@ pub enum Command {
     Export {
         id: Option<String>,
         form: Form,
+        title: String,
     },
     /// Ask where, and write a text to a file; `name`: how it is called as a rule.
     SaveText {
         name: String,
         text: String,
+        title: String,
     },
     /// Play a side of a turn of this conversation again.
     Replay {

@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
 use std::time::Duration;
 
-/// A dialog that is gone sooner than this was never there (26 ms where neither portal nor zenity exists).
-const NO_DIALOG: Duration = Duration::from_millis(150);
+/// A dialog that is gone sooner than this was never there: 26 ms where neither portal nor zenity exists, more where a
+/// session bus has to find out first; nobody reads and closes one this fast.
+const NO_DIALOG: Duration = Duration::from_millis(400);
 /// How often the memory of the process is looked at, and how much it must change to be told, in bytes.
 const MEMORY_EVERY: Duration = Duration::from_secs(2);
 const MEMORY_STEP: u64 = 8_000_000;
@@ -85,9 +86,9 @@ impl Errands {
     }
 
     /// Asks for a folder and takes the starter models from it that are not here yet.
-    pub fn import(&mut self) {
+    pub fn import(&mut self, title: &str) {
         let (events, inbox) = (self.events.clone(), self.inbox.clone());
-        let dialog = rfd::AsyncFileDialog::new().set_title("Folder with downloaded models");
+        let dialog = rfd::AsyncFileDialog::new().set_title(title);
         self.runtime.spawn(async move {
             let asked = Micros::now();
             match dialog.pick_folder().await {
@@ -105,10 +106,10 @@ impl Errands {
 
     /// Asks where a conversation (`None`: the open one) is to be written. Where there is no dialog to ask with, it goes to
     /// the folder for exports.
-    pub fn ask_where_to_save(&self, id: Option<String>, form: Form) {
+    pub fn ask_where_to_save(&self, id: Option<String>, form: Form, title: &str) {
         let inbox = self.inbox.clone();
         let name = format!("antiphon-{}.{}", id.as_deref().unwrap_or("conversation"), form.extension());
-        let dialog = rfd::AsyncFileDialog::new().set_title("Export the conversation").set_file_name(name);
+        let dialog = rfd::AsyncFileDialog::new().set_title(title).set_file_name(name);
         self.runtime.spawn(async move {
             let asked = Micros::now();
             let chosen = dialog.save_file().await.map(|file| file.path().to_owned());
@@ -122,15 +123,15 @@ impl Errands {
 
     /// Something about voices, for the voices thread.
     pub fn voice(&self, command: VoiceCommand) {
-        if command != VoiceCommand::Ask {
+        let VoiceCommand::Ask { title } = command else {
             // That thread ends when this sender is dropped.
             let _ = self.voices.send(command);
             return;
-        }
+        };
         let (events, voices) = (self.events.clone(), self.voices.clone());
         let dialog = rfd::AsyncFileDialog::new()
-            .set_title("A recording of the voice")
-            .add_filter("Sound", &["wav", "flac", "mp3", "ogg", "oga", "aiff", "aif"]);
+            .set_title(title)
+            .add_filter("wav, flac, mp3, ogg, aiff", &["wav", "flac", "mp3", "ogg", "oga", "aiff", "aif"]);
         self.runtime.spawn(async move {
             let asked = Micros::now();
             match dialog.pick_file().await {
@@ -145,9 +146,9 @@ impl Errands {
     }
 
     /// Asks where a text is to be written, and writes it; where there is no dialog to ask with, into the downloads.
-    pub fn save_text(&self, name: String, text: String) {
+    pub fn save_text(&self, name: String, text: String, title: &str) {
         let events = self.events.clone();
-        let dialog = rfd::AsyncFileDialog::new().set_title("Save").set_file_name(&name);
+        let dialog = rfd::AsyncFileDialog::new().set_title(title).set_file_name(&name);
         self.runtime.spawn(async move {
             let asked = Micros::now();
             let chosen = dialog.save_file().await.map(|file| file.path().to_owned());

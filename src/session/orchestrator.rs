@@ -215,7 +215,7 @@ impl Orchestrator {
             Command::LookAtMachine => self.errands.look_at_machine(),
             Command::PullModels(ids) => self.errands.pull(ids),
             Command::AgreeAndPull(id) => self.errands.agree_and_pull(id),
-            Command::ImportModels => self.errands.import(),
+            Command::ImportModels { title } => self.errands.import(&title),
             Command::PausePull { model } => self.errands.pause_pull(&model),
             Command::ResumePull { model } => self.errands.resume_pull(&model),
             Command::CancelPull { model } => self.errands.cancel_pull(&model),

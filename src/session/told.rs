@@ -8,7 +8,7 @@ mod errors;
 
 pub use errors::finding;
 
-use crate::audio::Direction;
+pub use crate::audio::Direction;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt::{self, Display};
@@ -91,6 +91,13 @@ impl Told {
         self.with_word("device", key)
     }
 
+    /// The kind of device that it is about, if it is about one.
+    pub fn device(&self) -> Option<Direction> {
+        let is = |key: &str| self.values.iter().any(|(_, value)| matches!(value, Value::Word(word) if word == key));
+        let directions = [(Direction::Input, "told-microphone"), (Direction::Output, "told-loudspeaker")];
+        directions.into_iter().find(|(_, key)| is(key)).map(|(direction, _)| direction)
+    }
+
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -138,6 +145,7 @@ mod tests {
         let values: Vec<_> = told.values().collect();
         assert_eq!(values, [("device", &Value::Word("told-microphone".into())), ("size", &Value::Size(5))]);
         assert!(Told::from("").is_empty() && !told.is_empty());
+        assert_eq!((told.device(), Told::from("x").device()), (Some(Direction::Input), None));
         let json = serde_json::to_string(&told).unwrap();
         assert_eq!(serde_json::from_str::<Told>(&json).unwrap(), told);
         assert_eq!(serde_json::to_string(&Told::from("x")).unwrap(), r#"{"english":"x"}"#);

@@ -22,8 +22,10 @@ const PEAKS: usize = 300;
 /// What is asked about voices.
 #[derive(Clone, Debug, PartialEq)]
 pub enum VoiceCommand {
-    /// Ask the user for a file, then check it.
-    Ask,
+    /// Ask the user for a file, then check it. `title`: what stands above the dialog.
+    Ask {
+        title: String,
+    },
     /// Read a recording and check it: [`VoiceEvent::Checked`] or [`VoiceEvent::Refused`] follows.
     Check {
         file: PathBuf,
@@ -216,7 +218,10 @@ impl Desk {
             VoiceCommand::Preview(Sample::Chime) => self.hand(VoiceJob::Play(chime().into())),
             VoiceCommand::Preview(Sample::Kept(id)) => self.hand(VoiceJob::Play(self.library.find(&id)?.samples()?)),
             // The session's own.
-            VoiceCommand::Ask | VoiceCommand::StopPreview | VoiceCommand::Record | VoiceCommand::StopRecording => {}
+            VoiceCommand::Ask { .. }
+            | VoiceCommand::StopPreview
+            | VoiceCommand::Record
+            | VoiceCommand::StopRecording => {}
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ pub fn show(ui: &mut Ui, view: &ViewState, reading: &mut Reading, commands: &mut
             commands.push(Command::PullModels(missing));
         }
         if ui.button(t(IMPORT)).on_hover_text(t("models-import-hint")).clicked() {
-            commands.push(Command::ImportModels);
+            commands.push(Command::ImportModels { title: t("dialog-models").to_owned() });
         }
     }
     for model in &view.models {

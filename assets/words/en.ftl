@@ -144,6 +144,7 @@ models-no-catalog = No catalog yet.
 pull-cancelled = Stopped. What has arrived is kept.
 pull-done = Everything has arrived.
 model-ready = ready
+model-coming = on its way
 model-absent = not here
 model-broken = damaged
 engine-ready = Ready: { $name }

@@ -141,6 +141,7 @@ models-no-catalog = 还没有目录。
 pull-cancelled = 已停止。已下载的部分会保留。
 pull-done = 全部下载完毕。
 model-ready = 就绪
+model-coming = 下载中
 model-absent = 未下载
 model-broken = 损坏
 engine-ready = 就绪：{ $name }

@@ -201,7 +201,9 @@ impl AntiphonApp {
         ScrollArea::vertical().auto_shrink([false, false]).content_margin(beside).show(ui, |ui| {
             let view = &self.view;
             let settings = &mut self.settings;
-            let needs_models = (view.engine.is_none() && view.lacks_models()) || view.is_pulling();
+            // An engine that is being loaded may have its models elsewhere.
+            let loading = view.state == TurnState::Loading;
+            let needs_models = (view.engine.is_none() && !loading && view.lacks_models()) || view.is_pulling();
             // When models turn out to be missing, their panel opens by itself, once.
             let unfold_models = (needs_models && !self.needed_models).then_some(true);
             self.needed_models = needs_models;

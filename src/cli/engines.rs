@@ -172,10 +172,23 @@ impl EngineChoice {
     /// Loads the judge of pauses, on a thread of its own; without it, only silence ends a turn.
     pub fn end_of_turn(&self) -> EndOfTurnModel {
         let store = self.store.clone();
+        // Told once, though it is looked for again and again.
+        let (mut missing, mut damaged) = (false, false);
         Box::new(move || {
-            let path = first_file(&store, Role::EndOfTurn).map_err(|e| tracing::warn!("{e}")).ok()?;
-            let model = SmartTurn::load(&path, 1).map_err(|e| tracing::warn!("{e}")).ok()?;
-            Some(Box::new(model) as Box<dyn EndOfTurnJudge>)
+            if damaged {
+                return None;
+            }
+            let told = std::mem::replace(&mut missing, true);
+            let path = first_file(&store, Role::EndOfTurn)
+                .inspect_err(|e| {
+                    if !told {
+                        tracing::info!("{e}");
+                    }
+                })
+                .ok()?;
+            let model = SmartTurn::load(&path, 1).inspect_err(|e| tracing::warn!("{e}")).ok();
+            damaged = model.is_none();
+            model.map(|model| Box::new(model) as Box<dyn EndOfTurnJudge>)
         })
     }
 }

@@ -117,17 +117,22 @@ fn pull_row(ui: &mut Ui, view: &ViewState, pull: &PullProgress, commands: &mut V
     }
 }
 
-/// The buttons that pause fetching a model, go on with it, and call it off.
+/// The buttons that pause fetching a model, go on with it, and, right of that, call it off.
 pub fn stop_or_go_on(ui: &mut Ui, view: &ViewState, id: &str, commands: &mut Vec<Command>) {
-    let model = id.to_owned();
-    if ui.button(t(CANCEL)).clicked() {
-        commands.push(Command::CancelPull { model });
-    } else if view.paused.iter().any(|paused| paused == id) {
-        if ui.button(t(RESUME)).clicked() {
-            commands.push(Command::ResumePull { model });
+    let paused = view.paused.iter().any(|paused| paused == id);
+    let mut buttons = [if paused { RESUME } else { PAUSE }, CANCEL];
+    if ui.layout().prefer_right_to_left() {
+        buttons.reverse();
+    }
+    for label in buttons {
+        if ui.button(t(label)).clicked() {
+            let model = id.to_owned();
+            commands.push(match label {
+                CANCEL => Command::CancelPull { model },
+                RESUME => Command::ResumePull { model },
+                _ => Command::PausePull { model },
+            });
         }
-    } else if ui.button(t(PAUSE)).clicked() {
-        commands.push(Command::PausePull { model });
     }
 }
 
@@ -154,6 +159,7 @@ fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, reading: &mut Reading
     ui.horizontal(|ui| {
         let (status, colour) = match &model.state {
             ModelState::Ready => (t("model-ready").to_owned(), palette.green),
+            _ if view.is_fetching(&model.id) => (t("model-coming").to_owned(), palette.accent),
             ModelState::Absent => (t("model-absent").to_owned(), palette.muted),
             ModelState::Partial { have } => (format!("{} %", 100 * have / model.bytes.max(1)), palette.amber),
             ModelState::Broken { .. } => (t("model-broken").to_owned(), palette.red),
@@ -178,7 +184,7 @@ fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, reading: &mut Reading
             ui.with_layout(Layout::top_down(Align::Min), |ui| {
                 ui.spacing_mut().item_spacing.y = 0.0;
                 ui.add(Label::new(&model.title).truncate());
-                let facts = format!("{} · {} · {}", told(&model.purpose), human_bytes(model.bytes), model.licence);
+                let facts = format!("{} · {}", human_bytes(model.bytes), model.licence);
                 ui.add(Label::new(RichText::new(facts).small().weak()).truncate());
                 if let ModelState::Broken { why } = &model.state {
                     ui.add(Label::new(RichText::new(told(why)).small().color(palette.red)).wrap());
@@ -186,6 +192,7 @@ fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, reading: &mut Reading
             });
         });
     });
+    ui.add(Label::new(RichText::new(told(&model.purpose)).small().weak()).wrap());
     reading.show(ui, model, commands);
 }
 

@@ -142,8 +142,5 @@ fn an_interruption_leaves_what_was_not_heard() {
 fn a_microphone_that_goes_and_comes_back_leaves_no_warning() {
     let (lines, view) = check("unplugged");
     assert!(lines.iter().any(|line| matches!(line.event, Event::State(TurnState::Degraded { .. }))));
-    assert_eq!(
-        (&view.state, view.problems.iter().filter(|p| p.severity != Severity::Note).count()),
-        (&TurnState::Listening, 0)
-    );
+    assert!(view.input.open.is_some() && view.problems.iter().all(|p| p.severity == Severity::Note));
 }

@@ -92,7 +92,7 @@ fn play(lines: &[Line]) -> (ViewState, String) {
                 };
                 writeln!(shown, "  {severity}: {}", problem.what).unwrap();
             }
-            for one in view.turns.last() {
+            if let Some(one) = view.turns.last() {
                 writeln!(shown, "{}", turn(one)).unwrap();
             }
         }

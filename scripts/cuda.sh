@@ -3,6 +3,7 @@
 # usage: scripts/cuda.sh build          the release binary; starts, and computes on the CPU, where there is no driver
 #        scripts/cuda.sh bundle         that, the parity test and what both need, in one folder to take to a GPU machine
 #        scripts/cuda.sh check          the Rust side alone, checked without a CUDA compiler (in `make test`)
+#        scripts/cuda.sh kernels        makes kernels/speech_step.ptx anew from kernels/speech_step.cu
 #        scripts/cuda.sh run CMD...     runs CMD (cargo test --features cuda ...) with the environment of `build`
 # ANTIPHON_GPUS="80 89"   generations to make machine code for [default: those of this machine's GPUs]. Every newer one
 #                         is served too: the driver compiles the kernels for it when they are first used, and keeps them.
@@ -81,13 +82,30 @@ bundle() {
     echo "$folder"
 }
 
+# The portable form of the kernels of our own, which is kept in the repository, so that building needs no nvcc for them. What
+# each takes of a GPU's registers is printed; a spill would be slow.
+kernels() {
+    local source=kernels/speech_step.cu target=kernels/speech_step.ptx generation
+    "$cuda/bin/nvcc" -ptx -O3 -Werror all-warnings -arch=compute_80 "$source" -o "$target.partial"
+    {
+        echo "// Made by scripts/cuda.sh kernels of $source, sha256 $(sha256sum "$source" | cut -d ' ' -f 1)"
+        # Without the compiler's own remarks.
+        grep -vE '^[[:space:]]*(//.*)?$' "$target.partial"
+    } >"$target"
+    rm "$target.partial"
+    for generation in 80 89 90 100 120; do
+        "$cuda/bin/ptxas" -v -arch="sm_$generation" "$target" -o /dev/null 2>&1 |
+            awk -v g="$generation" '/Compiling/ { k = $7 } /spill/ { s = $5 } /Used/ { print "sm_" g, k, $5, "registers,", s, "bytes spilled" }'
+    done
+}
+
 root=${CARGO_TARGET_DIR:-$PWD/target}/cuda
 cuda=$root/toolkit/nvidia/cu13
 command=${1:-build}
 [ $# -eq 0 ] || shift
 case $command in
     check) check ;;
-    build | bundle | run)
+    build | bundle | kernels | run)
         ANTIPHON_GPUS=$(generations)
         export ANTIPHON_GPUS=${ANTIPHON_GPUS:-80}
         setup
@@ -98,7 +116,7 @@ case $command in
         esac
         ;;
     *)
-        sed -n '2,10s/^# \{0,1\}//p' "$0"
+        sed -n '2,11s/^# \{0,1\}//p' "$0"
         exit 2
         ;;
 esac

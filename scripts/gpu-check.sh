@@ -67,8 +67,17 @@ step checkpoint 240 "$bundle/antiphon" dev random-checkpoint --size "$size" --ou
 bench=("$bundle/antiphon" bench --engine omni --model "$work/model" --device "$device" --answer-tokens 32
     --questions "$work/questions" --rounds 3)
 step bench-bf16 200 "${bench[@]}" --dtype bf16
+# The speech model's other ways, beside the recorded graph that the line above takes.
+step bench-launches 200 "${bench[@]}" --dtype bf16 --speech-step launches
+step bench-plain 200 "${bench[@]}" --dtype bf16 --speech-step plain
 step bench-q8_0 200 "${bench[@]}" --dtype bf16 --quantize q8_0
 step bench-q4_k 200 "${bench[@]}" --dtype bf16 --quantize q4_k
 
+printf '\n== a frame of speech, as it was found when the model was loaded, and in whole turns\n'
+for way in bf16 launches plain; do
+    printf '%-10s ' "$way"
+    grep -hE 'frames of speech by|kernels for speech|in the plain way' "$work/bench-$way.txt" | head -n 1 || echo
+    grep -hE 'tts_decode|speech_step' "$work/bench-$way.txt" | head -n 3 || true
+done
 printf '\n== summary (%s, %s)\n%s%-20s %12d s\n' "$device" "$size" "$summary" "all" "$SECONDS"
 exit $failed

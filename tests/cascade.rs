@@ -6,13 +6,10 @@
 
 mod common;
 
-use antiphon::engine::cascade::stt::SpeechToText;
 use antiphon::engine::cascade::{CascadeEngine, CascadeOptions, CascadePaths};
-use antiphon::engine::text::speakable::speakable;
-use antiphon::engine::whisper::{Language, Precision, Whisper};
 use antiphon::engine::{CancelToken, Engine, EngineSession, PcmChunk, ReplyEnd, ResponseSink, SessionSetup};
 use antiphon::metrics::{Stage, StageMark};
-use candle_core::Device;
+use common::words::misunderstood;
 use common::{models, sound};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Instant;
@@ -82,39 +79,6 @@ fn say(session: &mut dyn EngineSession, pcm: &[f32], sink: &Arc<dyn ResponseSink
     session.pause(sink, &CancelToken::default()).expect("a pause");
 }
 
-fn words(text: &str) -> Vec<String> {
-    let plain: String = text.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
-    plain.split_whitespace().map(str::to_owned).collect()
-}
-
-/// Words to be changed, added or left out to make one text of the other.
-fn wrong_words(said: &[String], heard: &[String]) -> usize {
-    let mut row: Vec<usize> = (0..=heard.len()).collect();
-    for (i, a) in said.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in heard.iter().enumerate() {
-            let next = (diagonal + usize::from(a != b)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], next);
-        }
-    }
-    row[heard.len()]
-}
-
-/// What Whisper understands of `pcm`.
-fn transcribe(pcm: &[f32], rate: u32) -> String {
-    let step = f64::from(rate) / 16_000.0;
-    let at = |t: f64| {
-        let (i, part) = (t as usize, t.fract() as f32);
-        pcm[i] * (1.0 - part) + pcm[(i + 1).min(pcm.len() - 1)] * part
-    };
-    let n = (pcm.len() as f64 / step) as usize;
-    let heard: Vec<f32> = (0..n).map(|i| at(i as f64 * step)).collect();
-    let whisper = Whisper::load(&paths().whisper_dir, Precision::Eight, &Device::Cpu).expect("whisper");
-    let mut stt = SpeechToText::new(Arc::new(whisper), Language::Known("en".into()));
-    stt.push(&heard);
-    stt.finish(&CancelToken::default(), &mut |_| {}).expect("a transcript").expect("not cancelled")
-}
-
 #[test]
 fn a_spoken_question_is_answered_in_words_that_can_be_understood() {
     let mut engine = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,11 +104,10 @@ fn a_spoken_question_is_answered_in_words_that_can_be_understood() {
 
     let pcm: Vec<f32> = got.chunks.iter().flat_map(|c| c.samples.clone()).collect();
     let seconds = pcm.len() as f32 / rate as f32;
-    let (said, understood) = (words(&speakable(&got.text)), words(&transcribe(&pcm, rate)));
-    let wrong = wrong_words(&said, &understood);
+    let (wrong, words, understood) = misunderstood(&got.text, &pcm, rate);
     let first = got.first_sound.expect("sound").duration_since(asked);
     println!("{:?}; first sound after {first:?}, {seconds:.1} s of sound; understood {understood:?}", got.text);
-    assert!(10 * wrong <= 2 * said.len(), "{wrong} of {} words were not understood: {understood:?}", said.len());
+    assert!(10 * wrong <= 2 * words, "{wrong} of {words} words were not understood: {understood:?}");
 
     let stages =
         [Stage::AudioEncode, Stage::Stt, Stage::LlmPrefill, Stage::LlmDecode, Stage::TtsPrefill, Stage::TtsDecode];

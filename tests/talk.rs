@@ -3,9 +3,12 @@
 //! itself would use (`make test` fills it); settings are its defaults.
 #![cfg(target_os = "linux")]
 
+mod common;
 mod lab;
 
+use antiphon::conversation::archive::Archive;
 use anyhow::{Context, Result};
+use common::words::misunderstood;
 use lab::display::Display;
 use lab::measure::{self, Recording};
 use lab::process::{descendants, is_running};
@@ -70,6 +73,16 @@ fn a_question_said_aloud_is_answered_aloud() -> Result<()> {
     println!("torn in {} places: {torn:?}", torn.len());
     let (at, jump) = measure::largest_jump(&recording.answer[answer.clone()]);
     assert!(jump < CLICK, "a step of {jump} at {:.3} s", recording.seconds(answer.start + at));
+
+    // What was heard is what the history says, on both sides: the answer from the loudspeaker is written down by a second
+    // run of speech-to-text.
+    let kept_turns = Archive::new(home.path().join("home/conversations")).newest().context("a conversation")?.turns;
+    assert_eq!(kept_turns.len(), 1, "{kept_turns:?}");
+    assert!(kept_turns[0].heard.to_lowercase().contains("sky blue"), "{kept_turns:?}");
+    let (wrong, words, understood) =
+        misunderstood(&kept_turns[0].answer, &recording.answer[answer.clone()], recording.rate);
+    println!("{wrong} of {words} words wrong: {understood:?} for {:?}", kept_turns[0].answer);
+    assert!(5 * wrong <= words, "{wrong} of {words} words were not understood: {understood:?} for {kept_turns:?}");
 
     // The window shows something: text, panels, meters, and not one flat colour.
     assert!(colours > 50, "the display shows {colours} colours: {}", kept.join("talk.png").display());

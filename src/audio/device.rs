@@ -8,7 +8,7 @@
 //! The buffer is always asked for by size: the default size of the pulse host is two seconds.
 
 use super::capture::{CaptureCallback, CaptureEnd};
-use super::health::{LateWatch, StreamPulse};
+use super::health::{GapWatch, StreamPulse};
 use super::playback::{PlaybackCallback, PlaybackEnd};
 use super::stream_thread::{ANSWER_WITHIN, Opening, Running, Streams, no_answer, spawn};
 use super::{AudioError, Card, Direction};
@@ -306,16 +306,18 @@ impl Opened {
         let (mut callback, mut end) = CaptureCallback::new(config.sample_rate, self.name.clone());
         end.id = self.id.clone();
         let (rate, channels) = (config.sample_rate, usize::from(config.channels));
-        let (mut late, pulse) = (self.late_watch(&config, 1), end.shared.pulse.clone());
+        let (mut gaps, pulse) = (self.gap_watch(&config), end.shared.pulse.clone());
         let stream = self.device.build_input_stream(
             config,
             move |data: &[T], info: &cpal::InputCallbackInfo| {
                 let now = Micros::now();
-                late.callback_at(now, &pulse);
                 let stamp = info.timestamp();
                 // The device tells the age of the first frame; the last one is younger by the buffer's length.
                 let oldest = believable(stamp.callback.duration_since(stamp.capture));
                 let frames = data.len() / channels.max(1);
+                if let Some(gaps) = &mut gaps {
+                    gaps.callback_at(now, frames, &pulse);
+                }
                 let newest = oldest.saturating_sub(Micros::of_samples(frames as u64, rate));
                 callback.process(data, channels, now - newest);
             },
@@ -332,12 +334,14 @@ impl Opened {
         let (mut callback, mut end) = PlaybackCallback::new(config.sample_rate, self.name.clone());
         end.id = self.id.clone();
         let channels = usize::from(config.channels);
-        let (mut late, pulse) = (self.late_watch(&config, 2), end.control.pulse.clone());
+        let (mut gaps, pulse) = (self.gap_watch(&config), end.control.pulse.clone());
         let stream = self.device.build_output_stream(
             config,
             move |data: &mut [T], info: &cpal::OutputCallbackInfo| {
                 let now = Micros::now();
-                late.callback_at(now, &pulse);
+                if let Some(gaps) = &mut gaps {
+                    gaps.callback_at(now, data.len() / channels.max(1), &pulse);
+                }
                 let stamp = info.timestamp();
                 callback.process(data, channels, now + believable(stamp.playback.duration_since(stamp.callback)));
             },
@@ -347,14 +351,9 @@ impl Opened {
         Ok((stream, end))
     }
 
-    /// Pulse keeps one buffer of captured sound and two of sound to play, and does not tell when they run over or empty.
-    fn late_watch(&self, config: &StreamConfig, buffers: u32) -> LateWatch {
-        LateWatch::new(match config.buffer_size {
-            BufferSize::Fixed(frames) if self.is_pulse => {
-                Some(Micros::of_samples(u64::from(frames) * u64::from(buffers), config.sample_rate))
-            }
-            _ => None,
-        })
+    /// Pulse does not tell when a buffer runs over or empty.
+    fn gap_watch(&self, config: &StreamConfig) -> Option<GapWatch> {
+        self.is_pulse.then(|| GapWatch::new(config.sample_rate))
     }
 
     /// The error in our own words.

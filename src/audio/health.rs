@@ -127,34 +127,58 @@ impl Watch {
     }
 }
 
-/// Notices xruns on hosts that do not report them: when a callback comes later than what is buffered lasts, the buffer
-/// must have run empty (or over). Used inside callbacks.
+/// Notices on hosts that do not report it that a buffer ran over or empty. Sound that was lost on its way from the
+/// microphone, or silence that a loudspeaker put in, makes all that follows later against the clock, for good. A callback
+/// that is merely late loses nothing: what waited comes behind it. Used inside callbacks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LateWatch {
-    lasts: Option<Duration>,
-    last: Option<Micros>,
-    seen: u32,
+pub(super) struct GapWatch {
+    rate: u32,
+    start: Option<Micros>,
+    frames: u64,
+    /// The smallest delay of this window, and of the one before it (none of the first, in which a stream gets into
+    /// step), in microseconds.
+    smallest: i64,
+    before: Option<i64>,
+    in_step: bool,
+    until: Micros,
 }
 
-/// Callbacks at a stream's start that are not judged: it is not in step yet.
-const RUN_IN: u32 = 8;
+/// Delays are compared between windows of this length, by the smallest of each: only one of many callbacks must be in time.
+const GAP_WINDOW: Duration = Duration::from_secs(1);
 
-impl LateWatch {
-    /// `lasts`: how long the host's buffers last; `None` for a host that reports xruns itself.
-    pub(super) fn new(lasts: Option<Duration>) -> Self {
-        Self { lasts, last: None, seen: 0 }
+/// More delay than this, in microseconds, is sound that is missing. Clocks that drift apart by 500 ppm make 500.
+const GAP: i64 = 5_000;
+
+impl GapWatch {
+    /// `rate`: of the device, in hertz.
+    pub(super) fn new(rate: u32) -> Self {
+        Self {
+            rate,
+            start: None,
+            frames: 0,
+            smallest: i64::MAX,
+            before: None,
+            in_step: false,
+            until: Micros::default(),
+        }
     }
 
-    /// The callback runs.
-    pub(super) fn callback_at(&mut self, now: Micros, pulse: &StreamPulse) {
-        if let (Some(lasts), Some(last)) = (self.lasts, self.last)
-            && self.seen >= RUN_IN
-            && now.since(last) > lasts
-        {
-            pulse.xrun();
+    /// The callback runs, for so many frames.
+    pub(super) fn callback_at(&mut self, now: Micros, frames: usize, pulse: &StreamPulse) {
+        let Some(start) = self.start else {
+            (self.start, self.until) = (Some(now), now + GAP_WINDOW);
+            return;
+        };
+        if now >= self.until {
+            if self.before.is_some_and(|before| self.smallest - before > GAP) {
+                pulse.xrun();
+            }
+            self.before = self.in_step.then_some(self.smallest);
+            (self.smallest, self.in_step, self.until) = (i64::MAX, true, now + GAP_WINDOW);
         }
-        self.last = Some(now);
-        self.seen = self.seen.saturating_add(1);
+        self.frames += frames as u64;
+        let passed = Micros::of_samples(self.frames, self.rate);
+        self.smallest = self.smallest.min(now.since(start).as_micros() as i64 - passed.as_micros() as i64);
     }
 }
 
@@ -229,17 +253,25 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_later_than_the_buffer_lasts_is_an_xrun() {
+    fn sound_that_is_missing_is_an_xrun_and_sound_that_is_late_is_none() {
         let pulse = StreamPulse::default();
-        let mut late = LateWatch::new(Some(Duration::from_millis(20)));
-        // A pause at the start is forgiven; 20 ms are still in time, 21 are not.
-        for t in [0, 100, 110, 120, 130, 140, 150, 160, 180, 201, 211] {
-            late.callback_at(ms(t), &pulse);
-        }
+        let mut watch = GapWatch::new(16_000);
+        let run = |watch: &mut GapWatch, from: u64, to: u64| {
+            for t in (from..to).step_by(10) {
+                watch.callback_at(ms(t), 160, &pulse);
+            }
+        };
+        run(&mut watch, 1_000, 3_500);
+        // 300 ms in which nothing came, then all of it at once.
+        (0..30).for_each(|_| watch.callback_at(ms(3_790), 160, &pulse));
+        run(&mut watch, 3_800, 6_000);
+        assert_eq!(pulse.xruns(), 0);
+        // 20 ms that never came: seen once.
+        run(&mut watch, 6_020, 9_000);
         assert_eq!(pulse.xruns(), 1);
-        let mut reports_itself = LateWatch::new(None);
-        for t in 0..20 {
-            reports_itself.callback_at(ms(t * 500), &pulse);
+        // A clock that is slow by 500 ppm.
+        for t in 0..6_000u64 {
+            watch.callback_at(Micros(9_000_000 + t * 10_005), 160, &pulse);
         }
         assert_eq!(pulse.xruns(), 1);
     }

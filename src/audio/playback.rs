@@ -66,8 +66,9 @@ pub struct PlaybackControl {
 impl PlaybackControl {
     /// Asks the callback to fade out and to discard everything that is queued. Nothing new may be pushed until
     /// [`flush_pending`](Self::flush_pending) is false again, else it is discarded too. A dead device never
-    /// acknowledges: wait with an eye on the card's health.
+    /// acknowledges: wait with an eye on the card's health. Nothing more is expected of what was sounding.
     pub fn flush(&self) {
+        self.set_expecting(false);
         self.flush_requested.fetch_add(1, Ordering::AcqRel);
     }
 

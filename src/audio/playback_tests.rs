@@ -204,6 +204,18 @@ fn starvation_is_counted_and_does_not_click() {
 }
 
 #[test]
+fn what_was_stopped_does_not_starve() {
+    let mut rig = Rig::new();
+    rig.end.control.set_expecting(true);
+    rig.end.push(&[0.6; 4800]);
+    rig.play(480);
+    rig.end.control.flush();
+    (0..5).for_each(|_| drop(rig.play(480)));
+    assert!(!rig.end.control.flush_pending());
+    assert_eq!(rig.end.control.starved_events(), 0);
+}
+
+#[test]
 fn the_end_of_what_there_was_is_not_starvation() {
     let mut rig = Rig::new();
     rig.end.push(&[0.6; 100]);

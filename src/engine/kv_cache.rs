@@ -6,6 +6,7 @@
 
 use super::EngineError;
 use candle_core::{DType, Device, Tensor};
+use std::ops::Range;
 
 /// How many slots are added at a time.
 pub const BLOCK: usize = 256;
@@ -77,6 +78,32 @@ impl KvCache {
     /// Forgets every slot from `n` on. No effect when `n` is not below the length.
     pub fn truncate(&mut self, n: usize) {
         self.len = self.len.min(n);
+    }
+
+    /// Takes the slots `range` out; those behind move up, their keys as `turned` makes them (`[kv_heads, n, head_dim]`, to
+    /// the same).
+    ///
+    /// # Errors
+    /// When the range is not one of slots in use, and what `turned` fails with: then the slots are of no use any more.
+    pub(super) fn remove(
+        &mut self,
+        range: Range<usize>,
+        turned: impl Fn(&Tensor) -> Result<Tensor, EngineError>,
+    ) -> Result<(), EngineError> {
+        let behind = self.len.checked_sub(range.end).filter(|_| range.start <= range.end).ok_or_else(|| {
+            EngineError::Unsupported(format!("slots {range:?} are not among the {} of the cache", self.len))
+        })?;
+        if behind > 0 {
+            for layer in &self.layers {
+                let k = turned(&layer.k.narrow(1, range.end, behind)?)?;
+                // A copy in any case: a view of the slots cannot be written into them.
+                let v = layer.v.narrow(1, range.end, behind)?.force_contiguous()?;
+                layer.k.slice_set(&k.contiguous()?, 1, range.start)?;
+                layer.v.slice_set(&v, 1, range.start)?;
+            }
+        }
+        self.len -= range.len();
+        Ok(())
     }
 
     /// Makes the length `n`: drops slots, or adds slots filled with zeros.
@@ -159,6 +186,17 @@ impl KvCache {
             .get(layer)
             .ok_or_else(|| EngineError::Unsupported(format!("the cache has no layer {layer}")))?;
         Ok((l.k.narrow(1, 0, self.len)?, l.v.narrow(1, 0, self.len)?))
+    }
+
+    /// How many slots there is room for without growing.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The keys and values of every layer, layer by layer, each `[kv_heads, capacity, head_dim]`: for kernels that
+    /// write their own slots. Growing moves them.
+    pub fn slots(&self) -> impl Iterator<Item = (&Tensor, &Tensor)> {
+        self.layers.iter().map(|l| (&l.k, &l.v))
     }
 
     /// Where the slots are.

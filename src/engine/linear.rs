@@ -141,6 +141,14 @@ impl Linear {
         Self::new(&weight, bias, quantize)
     }
 
+    /// The weight `[out, in]` of a dense layer without a bias.
+    pub fn plain_weight(&self) -> Option<&Tensor> {
+        match (&self.weight, &self.bias) {
+            (Weight::Dense(w), None) => Some(w),
+            _ => None,
+        }
+    }
+
     /// `x` `[n, in]` to `[n, out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, EngineError> {
         let y = match &self.weight {
@@ -262,6 +270,14 @@ impl Stacked {
         }
         let products = products.into_iter().map(Linear::packed).collect::<Result<_, _>>()?;
         Ok(Self { products, outputs })
+    }
+
+    /// The weight of all layers, one below the other, when they are dense and without biases.
+    pub fn plain_weight(&self) -> Option<&Tensor> {
+        match self.products.as_slice() {
+            [all] => all.plain_weight(),
+            _ => None,
+        }
     }
 
     /// `x` `[n, in]` to one `[n, out_i]` per layer, in the order given to [`new`](Self::new). The results may be views

@@ -14,7 +14,9 @@ use super::linear::{Linear, Placement, Stacked};
 use super::tensor_source::TensorSource;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::{ops, rotary_emb};
+use std::ops::Range;
 
+mod attention;
 mod gguf;
 pub use gguf::{load_linear, supported_architecture};
 
@@ -108,11 +110,21 @@ impl Rotary {
     /// Turns `x` `[heads, n, head_dim]`, whose first row is at position `at`.
     fn turn(&self, x: &Tensor, at: usize) -> Result<Tensor, EngineError> {
         let n = x.dim(1)?;
-        let (cos, sin) = (self.cos.narrow(0, at, n)?, self.sin.narrow(0, at, n)?);
+        self.turn_by(x, &self.cos.narrow(0, at, n)?, &self.sin.narrow(0, at, n)?)
+    }
+
+    /// Turns `x` `[heads, n, head_dim]`, turned already, to positions that are `by` smaller.
+    fn turn_back(&self, x: &Tensor, by: usize) -> Result<Tensor, EngineError> {
+        let (n, half) = (x.dim(1)?, self.cos.dim(1)?);
+        let row = |table: &Tensor| table.narrow(0, by, 1)?.broadcast_as((n, half))?.contiguous();
+        self.turn_by(x, &row(&self.cos)?, &row(&self.sin)?.neg()?)
+    }
+
+    fn turn_by(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor, EngineError> {
         let x = x.contiguous()?.unsqueeze(0)?;
         let turned = match self.rotation {
-            Rotation::Halves => rotary_emb::rope(&x, &cos, &sin)?,
-            Rotation::Neighbours => rotary_emb::rope_i(&x, &cos, &sin)?,
+            Rotation::Halves => rotary_emb::rope(&x, cos, sin)?,
+            Rotation::Neighbours => rotary_emb::rope_i(&x, cos, sin)?,
         };
         Ok(turned.squeeze(0)?)
     }
@@ -138,6 +150,47 @@ struct Block {
     ffn_norm: RmsNorm,
     gate_up: Stacked,
     down: Linear,
+}
+
+impl Block {
+    fn plain(&self) -> Option<PlainBlock<'_>> {
+        Some(PlainBlock {
+            attention_norm: &self.attention_norm.weight,
+            qkv: self.qkv.plain_weight()?,
+            output: self.output.plain_weight()?,
+            ffn_norm: &self.ffn_norm.weight,
+            gate_up: self.gate_up.plain_weight()?,
+            down: self.down.plain_weight()?,
+        })
+    }
+}
+
+/// The weights of a block, for kernels that compute it in their own way.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainBlock<'a> {
+    /// `[hidden]`
+    pub attention_norm: &'a Tensor,
+    /// Queries, keys and values, one below the other: `[(heads + 2 kv_heads) * head_dim, hidden]`.
+    pub qkv: &'a Tensor,
+    /// `[hidden, heads * head_dim]`
+    pub output: &'a Tensor,
+    /// `[hidden]`
+    pub ffn_norm: &'a Tensor,
+    /// Gate above up: `[2 ffn, hidden]`.
+    pub gate_up: &'a Tensor,
+    /// `[hidden, ffn]`
+    pub down: &'a Tensor,
+}
+
+/// The weights of a stack without biases, quantised weights or permuted heads.
+#[derive(Clone, Debug)]
+pub struct PlainStack<'a> {
+    pub blocks: Vec<PlainBlock<'a>>,
+    /// Of the last norm, `[hidden]`.
+    pub norm: &'a Tensor,
+    /// The rotary tables, each `[max_positions, head_dim / 2]`.
+    pub cos: &'a Tensor,
+    pub sin: &'a Tensor,
 }
 
 /// A decoder stack: embeddings in, hidden states after the final norm out. Holds neither the embedding table nor the head.
@@ -208,6 +261,13 @@ impl Decoder {
         &self.device
     }
 
+    /// The weights as they are; `None` when some are quantised, there are biases, or neighbours turn together.
+    pub fn plain(&self) -> Option<PlainStack<'_>> {
+        let blocks = self.blocks.iter().map(Block::plain).collect::<Option<Vec<_>>>()?;
+        let Rotary { cos, sin, rotation } = &self.rotary;
+        (*rotation == Rotation::Halves).then_some(PlainStack { blocks, norm: &self.norm.weight, cos, sin })
+    }
+
     /// An empty cache that fits this decoder and may grow to `limit` slots (at most the positions it was made for).
     pub fn new_cache(&self, limit: usize) -> Result<KvCache, EngineError> {
         let c = &self.cfg;
@@ -255,6 +315,20 @@ impl Decoder {
             }
             _ => self.run(embeds, at, cache, mask),
         }
+    }
+
+    /// Takes the slots `range` out of the cache; what lies behind moves up to their positions. Nothing is computed anew:
+    /// the keys and values behind were made while those that go could still be seen, and keep what they learned of them
+    /// (as in llama.cpp's context shift).
+    ///
+    /// # Errors
+    /// When the range is not one of slots in use. After any error the cache is empty.
+    pub fn forget(&self, cache: &mut KvCache, range: Range<usize>) -> Result<(), EngineError> {
+        let done = cache.remove(range.clone(), |keys| self.rotary.turn_back(keys, range.len()));
+        if done.is_err() {
+            cache.truncate(0);
+        }
+        done
     }
 
     fn run(&self, embeds: &Tensor, at: usize, cache: &mut KvCache, mask: Mask<'_>) -> Result<Tensor, EngineError> {
@@ -306,7 +380,13 @@ impl Decoder {
         let k = self.rotary.turn(&heads(&qkv[1], c.kv_heads)?, at)?;
         let (keys, values) = cache.write(layer, at, &k, &heads(&qkv[2], c.kv_heads)?)?;
 
-        let q = (q.reshape((c.kv_heads, group * n, c.head_dim))? * (c.head_dim as f64).powf(-0.5))?;
+        let q = (q * (c.head_dim as f64).powf(-0.5))?;
+        if mask.is_none()
+            && let Some(mixed) = attention::of_one(&q, &keys, &values)?
+        {
+            return block.output.forward(&mixed.reshape((n, c.heads * c.head_dim))?);
+        }
+        let q = q.reshape((c.kv_heads, group * n, c.head_dim))?;
         let scores = q.matmul(&keys.t()?)?.to_dtype(DType::F32)?;
         let scores = match mask {
             None => scores,

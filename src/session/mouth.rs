@@ -238,7 +238,6 @@ impl Mouth {
         let Some(mut reply) = self.reply.take() else { return };
         let moved = reply.change_card(old.as_ref().map(|p| &*p.control), rate);
         if let Some(old) = old {
-            old.control.set_expecting(false);
             old.control.flush();
         }
         match moved {
@@ -338,7 +337,6 @@ impl Mouth {
         playback.control.set_expecting(!(reply.complete && reply.ready.is_empty()));
         if live.load(Ordering::Acquire) != reply.epoch {
             // The reply was stopped while its sound was being written.
-            playback.control.set_expecting(false);
             playback.control.flush();
         }
     }

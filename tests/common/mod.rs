@@ -7,3 +7,4 @@ pub mod desk;
 pub mod models;
 pub mod rig;
 pub mod sound;
+pub mod words;

@@ -3,7 +3,8 @@
 //! Owns the turns and the cache of one conversation; lives on the engine thread. The turns are the truth: every change to
 //! them (a new turn, an answer cut short, a turn taken back, old turns forgotten) is made on the words, and the cache is
 //! then brought in step by keeping what still agrees and feeding the rest. So a turn begun on a guess of what the user
-//! says costs nothing when the guess was right, and leaves nothing behind when it was wrong.
+//! says costs nothing when the guess was right, and leaves nothing behind when it was wrong. Old turns that are forgotten
+//! are cut out of the cache, and what follows moves up: nobody waits for a long conversation to be read again.
 //! Invariants: the system prompt never leaves; the ids in the cache are always a beginning of some written conversation;
 //! an answer holds whole characters only.
 
@@ -138,7 +139,7 @@ impl Chat {
                 open: false,
             });
         }
-        self.forget_oldest();
+        self.forget_oldest()?;
         self.settle(cancel)
     }
 
@@ -203,7 +204,7 @@ impl Chat {
     /// answer is still being played.
     pub fn end_turn(&mut self, cancel: &CancelToken) -> Result<(), EngineError> {
         self.close_answer();
-        self.forget_oldest();
+        self.forget_oldest()?;
         self.settle(cancel)
     }
 
@@ -235,24 +236,30 @@ impl Chat {
 
     /// The whole conversation as the model sees it, in ids.
     pub fn ids(&self) -> Vec<u32> {
-        let template = self.model.template();
         let mut ids = self.beginning.clone();
         for (i, turn) in self.turns.iter().enumerate() {
             if i > 0 {
-                ids.extend(template.head(Role::User));
+                ids.extend(self.model.template().head(Role::User));
             }
-            ids.extend(&turn.user);
-            ids.extend(template.tail());
-            if turn.open || !turn.answer.is_empty() {
-                ids.extend(template.head(Role::Assistant));
-                ids.extend(turn.answer.iter().map(|s| s.id));
-            }
-            if !turn.open && !turn.answer.is_empty() {
-                ids.extend(template.tail());
-            }
+            ids.extend(self.exchange(turn));
         }
         if self.turns.last().is_some_and(|t| !t.open) {
-            ids.extend(template.head(Role::User));
+            ids.extend(self.model.template().head(Role::User));
+        }
+        ids
+    }
+
+    /// A turn in ids, from the user's first words on.
+    fn exchange(&self, turn: &Turn) -> Vec<u32> {
+        let template = self.model.template();
+        let mut ids = turn.user.clone();
+        ids.extend(template.tail());
+        if turn.open || !turn.answer.is_empty() {
+            ids.extend(template.head(Role::Assistant));
+            ids.extend(turn.answer.iter().map(|s| s.id));
+        }
+        if !turn.open && !turn.answer.is_empty() {
+            ids.extend(template.tail());
         }
         ids
     }
@@ -274,22 +281,35 @@ impl Chat {
         self.in_step(cancel).map(|_| ())
     }
 
-    fn forget_one(&mut self) {
+    /// Forgets the oldest turn, and cuts out of the cache what that holds of it.
+    fn forget_one(&mut self) -> Result<(), EngineError> {
         let oldest = self.turns.remove(0);
+        let mut ids = self.exchange(&oldest);
+        ids.extend(self.model.template().head(Role::User));
+        let cut = self.beginning.len()..self.beginning.len() + ids.len();
         if let Some(undo) = &mut self.undo {
             undo.forgotten.push(oldest);
         }
+        if self.cached.starts_with(&self.beginning) && self.cached.get(cut.clone()) == Some(&ids) {
+            if let Err(e) = self.model.forget(&mut self.cache, cut.clone()) {
+                self.cached.clear();
+                return Err(e);
+            }
+            self.cached.drain(cut);
+        }
+        Ok(())
     }
 
     /// Forgets the oldest turns when another exchange might not fit, and then enough of them that this is rare.
-    fn forget_oldest(&mut self) {
+    fn forget_oldest(&mut self) -> Result<(), EngineError> {
         let length = |c: &Self| c.beginning.len() + c.turns.iter().map(Turn::length).sum::<usize>();
         if length(self) + 2 * self.config.max_answer <= self.config.context {
-            return;
+            return Ok(());
         }
-        while self.turns.len() > 1 && length(self) > self.config.context / 4 {
-            self.forget_one();
+        while self.turns.len() > 1 && length(self) > self.config.context / 2 {
+            self.forget_one()?;
         }
+        Ok(())
     }
 
     /// Makes sure that the open turn and an answer to it fit.
@@ -305,7 +325,7 @@ impl Chat {
                     self.config.context
                 )));
             }
-            self.forget_one();
+            self.forget_one()?;
         }
     }
 

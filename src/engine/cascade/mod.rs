@@ -4,7 +4,8 @@
 //! - [`chat`]: one conversation with a language model ([`llm`]); [`template`] and [`vocabulary`] are how it reads
 //! - [`clauses`]: cuts the answer into pieces that can be spoken while the rest is being written
 //! - [`phonemes`]: a clause's text to the phonemes of its voice; [`letter_to_sound`] for words no lexicon has
-//! - [`tts`]: a voice; [`piper`] its network, [`shaper`] its level and pauses; [`speaker`] its thread
+//! - [`tts`]: a voice; [`piper`] its network, [`vits`] the parts of it that have kernels of our own, [`shaper`] its level and
+//!   pauses; [`speaker`] its thread
 //! - [`session`]: all of it together; [`alone`]: its stages one by one, for benchmarks
 
 pub mod alone;
@@ -20,6 +21,7 @@ pub mod speaker;
 pub mod stt;
 pub mod template;
 pub mod tts;
+pub mod vits;
 pub mod vocabulary;
 
 pub use session::{CascadeEngine, CascadeOptions, CascadePaths};

@@ -1,17 +1,18 @@
-//! The network of a Piper voice (VITS), run by rten in steps: how long every phoneme lasts, a draft of the whole clause
-//! as a sequence of frames, the frames made true by the flow, and sound from any window of those frames.
+//! The network of a Piper voice (VITS), in steps: how long every phoneme lasts, a draft of the whole clause as a sequence of
+//! frames, and from it, some frames at a time, sound.
 //!
-//! The exported network is one graph from ids to sound. Its last parts, the flow and the decoder, are stacks of
-//! convolutions that cost nearly all the time and see only `FLOW_CONTEXT` and [`CONTEXT`] frames to each side, so they
-//! can be run on windows with the same result: the first sound is there before the clause is done, and a cancelled reply
-//! stops at the next window.
+//! The exported network is one graph from ids to sound. Its last parts, the flow and the decoder, cost nearly all the time;
+//! kernels of our own ([`super::vits`]) run them as a stream: the first sound is there before the clause is done, and a
+//! cancelled reply stops soon. All else is run by rten; so is a voice that is built in another way than Piper's voices are, a
+//! clause at a time.
 //! The graph's own noise has no seed; here it is an input, so a reply can be repeated.
 //!
-//! Lives on the voice thread. Invariant: windows that follow each other give exactly the sound of one run of the whole.
+//! Lives on the voice thread. Invariant: the pieces of a clause joined are the sound of one run of the whole graph.
 //!
 //! Names of the graph's values are those of Piper's exporter (rhasspy/piper, `src/python/piper_train/export_onnx.py`).
 
 use super::phonemes::PhonemeTable;
+use super::vits::{Network, Sounding};
 use crate::engine::EngineError;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -20,20 +21,15 @@ use rten_tensor::NdTensor;
 use rten_tensor::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Frames of context that one frame's sound depends on, to each side: half the receptive field of the decoder after its
-/// first convolution, rounded up. Per stage, one sample for the upsampling and 45 for the widest residual block (kernel 7
-/// with dilations 3 and 12), at 8, 64 and 256 samples a frame: 1 + 45/8 + 1/8 + 45/64 + 1/64 + 48/256 = 7.7.
-pub const CONTEXT: usize = 8;
+/// What the decoder begins with, and what it ends in.
+const FRAMES: &str = "/dec/conv_pre/Conv_output_0";
+const SOUND: &str = "output";
 
-/// The same for the flow and the decoder's first convolution: four flows of four layers of kernel 5, then kernel 7.
-const FLOW_CONTEXT: usize = 4 * 4 * 2 + 3;
-
-/// Samples per frame: the product of the decoder's upsampling factors, 8 x 8 x 4.
-pub const HOP: usize = 256;
+/// Frames on which kernels and graph are compared when a voice is loaded.
+const TRIED: usize = 16;
 
 /// A voice's configuration file, as far as it matters here.
 #[derive(Debug, Deserialize)]
@@ -77,7 +73,6 @@ struct Nodes {
     noise: NodeId,
     draft: NodeId,
     mask: NodeId,
-    frames: NodeId,
     sound: NodeId,
 }
 
@@ -85,37 +80,53 @@ struct Nodes {
 pub struct Piper {
     model: Model,
     nodes: Nodes,
+    /// The flow and the decoder, where they are built as expected.
+    network: Option<Network>,
     pool: Arc<ThreadPool>,
+    threads: usize,
     inference: InferenceConfig,
     rng: StdRng,
 }
 
 /// A clause between text and sound.
 pub struct Frames {
-    /// Before the flow: `[1, 192, frames]`.
-    draft: NdTensor<f32, 3>,
-    /// After it and the decoder's first convolution: `[1, 256, n]`, the first `n` frames so far.
-    ready: NdTensor<f32, 3>,
+    /// Before the flow: `[channels, frames]`.
+    draft: Vec<f32>,
+    len: usize,
+    /// Where the kernels of our own are; `None` where rten does everything.
+    sounding: Option<Sounding>,
+    /// How many have been sounded.
+    sounded: usize,
     /// Frames of every id.
     pub durations: Vec<usize>,
 }
 
 impl Frames {
-    /// Number of frames, of [`HOP`] samples each.
+    /// Number of frames.
     pub fn len(&self) -> usize {
-        self.draft.size(2)
+        self.len
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Which share of the ids has been sounded with the first `frames`.
-    pub fn share_sounded(&self, frames: usize) -> f32 {
+    /// Whether there is no more sound to come.
+    pub fn is_sounded(&self) -> bool {
+        self.sounded >= self.len()
+    }
+
+    /// What the flow is given: `[channels, frames]`.
+    pub fn draft(&self) -> &[f32] {
+        &self.draft
+    }
+
+    /// Which share of the ids has been sounded.
+    pub fn share_sounded(&self) -> f32 {
         let mut end = 0;
         let sounded = self.durations.iter().take_while(|d| {
             end += **d;
-            end <= frames
+            end <= self.sounded
         });
         sounded.count() as f32 / self.durations.len().max(1) as f32
     }
@@ -166,11 +177,34 @@ impl Piper {
             noise: node("/RandomNormalLike_output_0")?,
             draft: node("/Add_output_0")?,
             mask: node("/Cast_2_output_0")?,
-            frames: node("/dec/conv_pre/Conv_output_0")?,
-            sound: node("output")?,
+            sound: node(SOUND)?,
         };
-        let pool = Arc::new(ThreadPool::with_num_threads(threads.max(1)));
-        Ok(Self { model, nodes, pool, inference, rng: StdRng::seed_from_u64(0) })
+        let threads = threads.max(1);
+        let pool = Arc::new(ThreadPool::with_num_threads(threads));
+        let rng = StdRng::seed_from_u64(0);
+        let mut piper = Self { model, nodes, network: None, pool, threads, inference, rng };
+        match Network::read(onnx, FRAMES, SOUND) {
+            Ok(network) if piper.agrees(&network)? => piper.network = Some(network),
+            Ok(_) => other_voice(onnx, &"its numbers come out differently"),
+            Err(why) => other_voice(onnx, &why),
+        }
+        Ok(piper)
+    }
+
+    /// Whether kernels of our own run the flow and the decoder of this voice: else speaking takes several times as long.
+    pub fn is_quick(&self) -> bool {
+        self.network.is_some()
+    }
+
+    /// Whether `network` makes of noise what the graph makes of it.
+    fn agrees(&self, network: &Network) -> Result<bool, EngineError> {
+        let channels = network.channels();
+        let draft = normal(&mut StdRng::seed_from_u64(0), [1, channels, TRIED]).to_vec();
+        let expected = self.graph_sound(&draft, TRIED)?;
+        let found = network.sound(&mut network.begin(), &draft, TRIED, TRIED, 1);
+        let most = expected.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-3 * most;
+        Ok(found.len() == expected.len() && found.iter().zip(&expected).all(near))
     }
 
     /// Starts the noise anew, so that what follows can be repeated.
@@ -185,7 +219,7 @@ impl Piper {
         let ids = NdTensor::from_data([1, n], ids.to_vec());
         let lengths = NdTensor::from_data([1], vec![i32::try_from(n).unwrap_or(i32::MAX)]);
         let scales = NdTensor::from_data([3], vec![noise_scale, length_scale, noise_w]);
-        let duration_noise = self.normal([1, 2, n]);
+        let duration_noise = normal(&mut self.rng, [1, 2, n]);
         let Nodes { durations, means, deviations, draft, .. } = self.nodes;
         let text = |nodes: &Nodes| -> Vec<(NodeId, ValueOrView<'_>)> {
             vec![
@@ -203,7 +237,7 @@ impl Piper {
         let each: Vec<usize> = lasting.iter().map(|d| d.max(0.0) as usize).collect();
         let total = each.iter().sum::<usize>().max(1);
 
-        let noise = self.normal([1, mean.shape().get(1).copied().unwrap_or(0), total]);
+        let noise = normal(&mut self.rng, [1, mean.shape().get(1).copied().unwrap_or(0), total]);
         let mut inputs = text(&self.nodes);
         inputs.extend([
             (durations, lasting.view().into()),
@@ -212,38 +246,33 @@ impl Piper {
             (self.nodes.noise, noise.view().into()),
         ]);
         let [data] = self.run(inputs, [draft])?;
-        Ok(Frames { draft: tensor(data)?, ready: NdTensor::zeros([1, 0, 0]), durations: each })
+        let sounding = self.network.as_ref().map(Network::begin);
+        let draft: NdTensor<f32, 3> = tensor(data)?;
+        Ok(Frames { draft: draft.to_vec(), len: draft.size(2), sounding, sounded: 0, durations: each })
     }
 
-    /// Runs the flow until at least `n` frames are ready: on the beginning alone when that is much less than the whole
-    /// (that part is then done twice), else on all.
-    fn make_ready(&self, frames: &mut Frames, n: usize) -> Result<(), EngineError> {
-        if frames.ready.size(2) >= n {
-            return Ok(());
-        }
-        let beginning = n + FLOW_CONTEXT;
-        let whole = frames.ready.size(2) > 0 || 2 * beginning > frames.len();
-        let fed = if whole { frames.len() } else { beginning };
-        let draft = frames.draft.slice((.., .., 0..fed)).to_tensor();
-        let mask = NdTensor::<f32, 3>::full([1, 1, fed], 1.0);
-        let inputs = vec![(self.nodes.draft, draft.into()), (self.nodes.mask, mask.into())];
-        let [ready] = self.run(inputs, [self.nodes.frames])?;
-        let ready: NdTensor<f32, 3> = tensor(ready)?;
-        frames.ready = if whole { ready } else { ready.slice((.., .., 0..n)).to_tensor() };
-        Ok(())
+    /// The sound of about `next` more frames, nominally within -1..1; of those that are left, at the end. A voice that is
+    /// built in another way than expected sounds them all at once.
+    pub fn sound(&self, frames: &mut Frames, next: usize) -> Result<Vec<f32>, EngineError> {
+        let total = frames.len;
+        let (Some(network), Some(sounding)) = (&self.network, &mut frames.sounding) else {
+            frames.sounded = total;
+            return self.graph_sound(&frames.draft, total);
+        };
+        let mut sound = || network.sound(sounding, &frames.draft, total, next, self.threads);
+        let sound = if self.threads == 1 { sound() } else { self.pool.run(sound) };
+        frames.sounded = sounding.given() / network.hop();
+        Ok(sound)
     }
 
-    /// The sound of some of the frames: [`HOP`] samples for each, nominally within -1..1.
-    pub fn decode(&self, frames: &mut Frames, window: Range<usize>) -> Result<Vec<f32>, EngineError> {
-        let from = window.start.saturating_sub(CONTEXT);
-        let to = (window.end + CONTEXT).min(frames.len());
-        self.make_ready(frames, to)?;
-        let part = frames.ready.slice((.., .., from..to)).to_tensor();
-        let inputs = vec![(self.nodes.frames, part.into())];
+    /// All the sound of a draft `[channels, frames]`, by the graph.
+    fn graph_sound(&self, draft: &[f32], frames: usize) -> Result<Vec<f32>, EngineError> {
+        let draft = NdTensor::from_data([1, draft.len() / frames, frames], draft.to_vec());
+        let mask = NdTensor::<f32, 3>::full([1, 1, frames], 1.0);
+        let inputs = vec![(self.nodes.draft, draft.view().into()), (self.nodes.mask, mask.view().into())];
         let [sound] = self.run(inputs, [self.nodes.sound])?;
         let sound: NdTensor<f32, 4> = tensor(sound)?;
-        let samples = sound.iter().copied().skip((window.start - from) * HOP).take(window.len() * HOP);
-        Ok(samples.collect())
+        Ok(sound.to_vec())
     }
 
     fn run<const N: usize>(
@@ -256,15 +285,18 @@ impl Piper {
             .run_n(inputs, outputs, Some(options))
             .map_err(|e| EngineError::Model(format!("the voice could not be computed ({e}); pull the voice again")))
     }
+}
 
-    /// Gaussian noise (Box and Muller's method).
-    fn normal(&mut self, shape: [usize; 3]) -> NdTensor<f32, 3> {
-        let rng = &mut self.rng;
-        NdTensor::from_simple_fn(shape, || {
-            let (radius, turn): (f32, f32) = (1.0 - rng.random::<f32>(), rng.random());
-            (-2.0 * radius.ln()).sqrt() * (std::f32::consts::TAU * turn).cos()
-        })
-    }
+/// Gaussian noise (Box and Muller's method).
+fn normal(rng: &mut StdRng, shape: [usize; 3]) -> NdTensor<f32, 3> {
+    NdTensor::from_simple_fn(shape, || {
+        let (radius, turn): (f32, f32) = (1.0 - rng.random::<f32>(), rng.random());
+        (-2.0 * radius.ln()).sqrt() * (std::f32::consts::TAU * turn).cos()
+    })
+}
+
+fn other_voice(path: &Path, why: &dyn std::fmt::Display) {
+    tracing::warn!("the voice {} speaks, but slowly, because it is not built as Piper's are: {why}", path.display());
 }
 
 fn tensor<const N: usize>(value: Value) -> Result<NdTensor<f32, N>, EngineError> {

@@ -1,7 +1,7 @@
 //! A voice: speakable text in, levelled sound out, clause by clause, with pauses between that sound like breathing.
 //!
 //! Lives on the voice thread of the starter engine. Joins [`Phonemizer`], [`Piper`] and [`Shaper`]. Invariants: every
-//! clause begins and ends at zero; no sample leaves -0.95..0.95; the sound of a clause is given in windows as it is made,
+//! clause begins and ends at zero; no sample leaves -0.95..0.95; the sound of a clause is given piece by piece as it is made,
 //! and the cancel token is looked at between them.
 
 use super::clauses::ClauseEnd;
@@ -55,9 +55,10 @@ pub struct Voice {
 /// The level of speech, as the root mean square of its loud parts: 20 dB below full scale, so that peaks stay clear.
 const LEVEL: f32 = 0.1;
 
-/// Frames of the first windows of a clause; the last is repeated. Short first, to be heard early; then longer, because
-/// every window costs [`super::piper::CONTEXT`] frames more to each side than it gives.
-const WINDOWS: [usize; 5] = [28, 40, 64, 96, 128];
+/// Frames that are sounded at a time. The first are few, to be heard early; then more, so that the flow's weights are read
+/// less often.
+const FIRST: usize = 28;
+const NEXT: usize = 64;
 
 impl Voice {
     /// Loads a Piper voice and warms it up. `onnx` and `json` are the voice and its configuration.
@@ -126,26 +127,22 @@ impl Voice {
         }
 
         let mut shaper = Shaper::new(self.rate, self.gain);
-        let (mut at, mut turn) = (0, 0);
-        while at < frames.len() {
+        let mut next = FIRST;
+        while !frames.is_sounded() {
             if cancel.is_cancelled() {
                 return Ok(false);
             }
             let start = Micros::now();
-            let mut to = (at + WINDOWS[turn.min(WINDOWS.len() - 1)]).min(frames.len());
-            // A last window of a few frames would be nearly all context.
-            if frames.len() - to < WINDOWS[0] / 2 {
-                to = frames.len();
-            }
-            let mut samples = shaper.push(&self.piper.decode(&mut frames, at..to)?);
-            if to == frames.len() {
+            let mut samples = shaper.push(&self.piper.sound(&mut frames, next)?);
+            let mut done = frames.share_sounded();
+            if frames.is_sounded() {
                 samples.extend(shaper.finish(pause_after(end)));
+                done = 1.0;
             }
-            let done = if to == frames.len() { 1.0 } else { frames.share_sounded(to) };
             if !samples.is_empty() && !give(Spoken::Sound { start, end: Micros::now(), samples, done }) {
                 return Ok(false);
             }
-            (at, turn) = (to, turn + 1);
+            next = NEXT;
         }
         Ok(true)
     }

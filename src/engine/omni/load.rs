@@ -8,6 +8,7 @@ use super::compat::Mouth;
 use super::config::OmniConfig;
 use super::dialogue::Mind;
 use super::ear::Ear;
+use super::gpu::{self, SpeechStep};
 use super::llm::Llm;
 use super::needs::Headers;
 use super::prompt::Language;
@@ -18,8 +19,8 @@ use super::weights::{LANGUAGE, Reported, Weights};
 use crate::engine::EngineError;
 pub use crate::engine::device::Compute;
 use crate::engine::linear::Placement;
-use candle_core::DType;
 use candle_core::quantized::GgmlDType;
+use candle_core::{DType, Device};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -95,6 +96,8 @@ pub struct OmniOptions {
     pub context: usize,
     /// The longest answer, in tokens.
     pub answer_tokens: usize,
+    /// How frames of speech are made on a GPU.
+    pub speech_step: SpeechStep,
 }
 
 impl Default for OmniOptions {
@@ -113,6 +116,7 @@ impl Default for OmniOptions {
             role_play: false,
             context: 8192,
             answer_tokens: 512,
+            speech_step: SpeechStep::default(),
         }
     }
 }
@@ -188,6 +192,8 @@ pub struct Omni {
     pub config: OmniConfig,
     pub mind: Mind,
     pub mouth: Mouth,
+    /// How frames of speech are made, where there is a choice.
+    pub speech_step: Option<SpeechStep>,
 }
 
 impl Omni {
@@ -220,7 +226,8 @@ impl Omni {
         let share = if gguf.is_some() { 0.2 } else { 1.0 };
         let mut scaled = |what: &str, done: f32| progress(what, done * share);
         let ear = Ear::load(&config, &weights, &Reported::new(&weights, "hearing", &mut scaled), &plain)?;
-        let tts = Tts::load(&config.tts, &weights, &Reported::new(&weights, "speech", &mut scaled), &speaking)?;
+        let mut tts = Tts::load(&config.tts, &weights, &Reported::new(&weights, "speech", &mut scaled), &speaking)?;
+        let speech_step = quicken(&mut tts, &device, options.speech_step);
         let vocoder = Vocoder::load(&weights, &vocoder, config.tts.mel_bins, &device)?;
         let llm = match &mut gguf {
             Some(file) => {
@@ -233,7 +240,39 @@ impl Omni {
         Ok(Self {
             mind: Mind { tokens: llm_tokens, ear, llm },
             mouth: Mouth { tokens: tts_tokens, tts, vocoder },
+            speech_step,
             config,
         })
+    }
+}
+
+/// Has `tts` make its frames by kernels of our own, where `device` runs them and they agree with the plain decoder. Gives
+/// how they are made, where there is a choice.
+fn quicken(tts: &mut Tts, device: &Device, wanted: SpeechStep) -> Option<SpeechStep> {
+    let Some(machine) = gpu::machine(device, wanted) else { return device.is_cuda().then_some(SpeechStep::Plain) };
+    match tts.quicken(machine) {
+        Ok(found) if found.holds() => {
+            tracing::info!(
+                "frames of speech by {wanted}: {:.2} ms each, {:.2} ms in the plain way; logits apart by {:e} of {:.2}",
+                found.fused_ms,
+                found.plain_ms,
+                found.apart,
+                found.largest
+            );
+            Some(wanted)
+        }
+        Ok(found) => {
+            tracing::warn!(
+                "the kernels for speech do not agree with the plain way (logits apart by {:e} of {:.2}), which is taken \
+                 instead; please report it, with the name of the GPU",
+                found.apart,
+                found.largest
+            );
+            Some(SpeechStep::Plain)
+        }
+        Err(error) => {
+            tracing::warn!("speech is made in the plain way: {error}");
+            Some(SpeechStep::Plain)
+        }
     }
 }

@@ -32,6 +32,10 @@ impl<'a> Meter<'a> {
 }
 
 impl Probe for Meter<'_> {
+    fn looks_into_steps(&self) -> bool {
+        false
+    }
+
     fn worked(&mut self, stage: Stage, start: Micros, units: usize) {
         let (end, units) = (Micros::now(), units as u32);
         match &mut self.mark {

@@ -4,6 +4,7 @@
 //!   [`random_checkpoint`]: one made of random numbers
 //! - [`ear`]: sound to embeddings; [`llm`]: embeddings to words; [`tts`] with [`codes`]: words to audio codes;
 //!   [`dvae`], [`vocos`] and [`vocoder`]: audio codes to sound
+//! - [`gpu`]: the speech model's step in kernels of our own
 //! - [`prompt`], [`dialogue`]: the words around what is heard and said
 //! - [`answer`]: words, token by token; [`words`] and [`speech`]: words to sound while they are still being found;
 //!   [`compat`]: the same as upstream does it, defects included
@@ -23,6 +24,7 @@ mod convnext;
 pub mod dialogue;
 pub mod dvae;
 pub mod ear;
+pub mod gpu;
 pub mod llm;
 pub mod load;
 pub mod memory;
@@ -112,7 +114,11 @@ impl OmniEngine {
         let speech = options.quantize_speech.map_or("f32", load::Quantization::name);
         let overlap = if options.compat { 0 } else { vocoder::FADE };
         Ok(Self {
-            description: format!("MiniCPM-o 2.6 on {}, language {kind}, speech {speech}", options.device),
+            description: format!(
+                "MiniCPM-o 2.6 on {}, language {kind}, speech {speech}{}",
+                options.device,
+                omni.speech_step.map_or(String::new(), |way| format!(" ({way})"))
+            ),
             model: Arc::new(Mutex::new(omni)),
             fingerprint: voice_state::fingerprint(dir, &options),
             options,

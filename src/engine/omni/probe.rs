@@ -13,6 +13,10 @@ pub trait Probe {
     fn llm(&mut self, _embeds: &Tensor, _hidden: &Tensor) {}
     /// The speech model's text slots from `at` on were filled with `ids`, and the speaker's embedding where it has one.
     fn text(&mut self, _ids: &[u32], _at: usize, _speaker: Option<&Tensor>, _cache: &KvCache) {}
+    /// Whether [`step`](Self::step) is to be told: on a GPU, what it shows would not be made otherwise.
+    fn looks_into_steps(&self) -> bool {
+        true
+    }
     /// The speech model made a step: its input, its mask `[1, keys]`, its hidden state and logits `[codebooks][codes]`.
     fn step(&mut self, _embeds: &Tensor, _mask: &Tensor, _hidden: &Tensor, _logits: &[Vec<f32>]) {}
     /// A stretch of frames is done: all frames of the segment so far, over `text` tokens.
@@ -26,4 +30,8 @@ pub trait Probe {
 /// Looks away.
 pub struct NoProbe;
 
-impl Probe for NoProbe {}
+impl Probe for NoProbe {
+    fn looks_into_steps(&self) -> bool {
+        false
+    }
+}

@@ -14,6 +14,9 @@
 
 use super::codes::{ChooseCodes, CodeFilter, Moment};
 use super::config::TtsConfig;
+use super::gpu::Machine;
+use super::gpu::step::{FusedStep, Parts, Sight};
+use super::gpu::verify::{self, Agreement};
 use super::probe::Probe;
 use super::weights::{Reported, Weights, must_be_numbers};
 use crate::engine::EngineError;
@@ -25,6 +28,7 @@ use crate::engine::transformer::{Decoder, Mask};
 use crate::metrics::Stage;
 use crate::time::Micros;
 use candle_core::{D, DType, Device, Tensor};
+use std::cell::RefCell;
 
 /// Added to the scores of hidden keys.
 const HIDDEN: f32 = f32::MIN;
@@ -43,6 +47,16 @@ pub struct Tts {
     heads: Tensor,
     projector: [Linear; 2],
     decoder: Decoder,
+    /// The decoder's step in kernels of our own, where there are any and they have been found to agree.
+    fused: Option<RefCell<FusedStep>>,
+}
+
+/// A step of the plain decoder: its input `[1, hidden]`, its mask `[1, keys]`, and what came of it.
+pub(super) struct PlainStep {
+    input: Tensor,
+    mask: Tensor,
+    hidden: Tensor,
+    pub logits: Vec<Vec<f32>>,
 }
 
 /// One segment of speech in the making.
@@ -72,6 +86,16 @@ impl SpeechState {
 
     pub fn cache(&self) -> &KvCache {
         &self.cache
+    }
+
+    /// Goes on from `slot`, as if zeros had been heard up to there.
+    pub(super) fn skip_to(&mut self, slot: usize) -> Result<(), EngineError> {
+        self.cache.set_len(slot)
+    }
+
+    /// Takes `frame` for the one that was made last.
+    pub(super) fn add(&mut self, frame: Vec<u32>) {
+        self.frames.push(frame);
     }
 }
 
@@ -123,7 +147,21 @@ impl Tts {
                 Linear::load(source, "tts.projector.linear2", (hidden, hidden), true, &plain)?,
             ],
             decoder: Decoder::from_safetensors(&config.decoder, source, "tts.model.", place)?,
+            fused: None,
         })
+    }
+
+    /// Has frames made by kernels of our own on `machine` from now on, if those agree with the plain decoder.
+    ///
+    /// # Errors
+    /// When the kernels cannot compute this model, or the machine fails.
+    pub fn quicken(&mut self, machine: Box<dyn Machine>) -> Result<Agreement, EngineError> {
+        let beginning = self.embed_text(&[self.config.audio_bos_token])?;
+        let (decoder, codes, heads) = (&self.decoder, self.codes.as_slice(), &self.heads);
+        let mut fused = FusedStep::new(&Parts { decoder, codes, beginning: &beginning, heads }, machine)?;
+        let agreement = verify::compare(self, &mut fused)?;
+        self.fused = agreement.holds().then(|| RefCell::new(fused));
+        Ok(agreement)
     }
 
     /// A voice's embedding, of length 1, `[1, hidden]`, from the language model's hidden state `[1, llm hidden]` at
@@ -216,15 +254,17 @@ impl Tts {
         (blocks * c.text_chunk).min(c.text_reserved) + c.text_start()
     }
 
+    /// The slot before which text is seen from position `past`.
+    fn text_end(&self, state: &SpeechState, past: usize, sight: TextSight) -> usize {
+        let end = self.visible_until(past).min(self.config.text_start() + sight.tokens + 1);
+        if sight.hide_unwritten { end.min(state.written) } else { end }
+    }
+
     /// The additive mask of one query at position `past`, over `past + inputs` keys.
     fn mask_row(&self, state: &SpeechState, past: usize, inputs: usize, sight: TextSight) -> Vec<f32> {
-        let c = &self.config;
-        let mut end = self.visible_until(past).min(c.text_start() + sight.tokens + 1);
-        if sight.hide_unwritten {
-            end = end.min(state.written);
-        }
+        let (end, begin) = (self.text_end(state, past, sight), self.config.audio_start());
         // [Ptts] itself is never seen, not even by itself.
-        (0..past + inputs).map(|key| if key < end || key > c.audio_start() { 0.0 } else { HIDDEN }).collect()
+        (0..past + inputs).map(|key| if key < end || key > begin { 0.0 } else { HIDDEN }).collect()
     }
 
     /// Continues from `frames` of the segment before: `[Ptts]` and all but the last are fed at once. Upstream lets every
@@ -269,23 +309,33 @@ impl Tts {
         probe: &mut dyn Probe,
     ) -> Result<Step, EngineError> {
         let start = Micros::now();
-        let _tables = keep_launch_tables(self.decoder.device());
-        let past = state.cache.len();
-        let embeds = match state.frames.last() {
-            None => self.embed_text(&[self.config.audio_bos_token])?,
-            Some(last) => self.embed_frames(std::slice::from_ref(last))?,
+        // A step that sees no text is left to the plain decoder.
+        let sees_text = self.text_end(state, state.cache.len(), sight) > 0;
+        let (seen, mut logits) = match self.fused.as_ref().filter(|_| sees_text) {
+            Some(fused) => {
+                let mut fused = fused.borrow_mut();
+                let given = probe.looks_into_steps().then(|| self.given(state, sight)).transpose()?;
+                let logits = self.fused_step(&mut fused, state, sight)?;
+                let seen = given.map(|(input, mask)| {
+                    let hidden = Tensor::from_vec(fused.hidden()?, input.shape(), self.decoder.device())?;
+                    Ok::<_, EngineError>((input, mask, hidden))
+                });
+                (seen.transpose()?, logits)
+            }
+            None => {
+                let PlainStep { input, mask, hidden, logits } = self.plain_step(state, sight)?;
+                (Some((input, mask, hidden)), logits)
+            }
         };
-        let mask = Tensor::from_vec(self.mask_row(state, past, 1, sight), (1, past + 1), self.decoder.device())?;
-        let hidden = self.decoder.forward(&embeds, past, &mut state.cache, Mask::Additive(&mask))?;
-        let logits = hidden.to_dtype(DType::F32)?.matmul(&self.heads.t()?)?;
-        let mut logits = logits.reshape((self.config.codebooks, self.config.audio_codes))?.to_vec2::<f32>()?;
         if logits.iter().flatten().any(|l| !l.is_finite()) {
             return Err(EngineError::Model(
                 "the speech model computed a value that is not a number: its files are damaged, or the precision is too small; choose f32 or pull the model again".into(),
             ));
         }
         probe.worked(Stage::TtsDecode, start, 1);
-        probe.step(&embeds, &mask, &hidden, &logits);
+        if let Some((input, mask, hidden)) = seen {
+            probe.step(&input, &mask, &hidden, &logits);
+        }
         self.filter.apply(&mut logits, &state.frames, ban_end);
         let frame = chooser.choose(&logits, Moment { in_call, may_end: !ban_end });
         if frame.contains(&self.config.end_code()) {
@@ -293,5 +343,39 @@ impl Tts {
         }
         state.frames.push(frame);
         Ok(Step::Frame)
+    }
+
+    /// What the next step is given: its input `[1, hidden]` and its mask `[1, keys]`.
+    fn given(&self, state: &SpeechState, sight: TextSight) -> Result<(Tensor, Tensor), EngineError> {
+        let past = state.cache.len();
+        let input = match state.frames.last() {
+            None => self.embed_text(&[self.config.audio_bos_token])?,
+            Some(last) => self.embed_frames(std::slice::from_ref(last))?,
+        };
+        let mask = Tensor::from_vec(self.mask_row(state, past, 1, sight), (1, past + 1), self.decoder.device())?;
+        Ok((input, mask))
+    }
+
+    /// Takes the last frame in at the end of the segment by the plain decoder, for the logits of the next.
+    pub(super) fn plain_step(&self, state: &mut SpeechState, sight: TextSight) -> Result<PlainStep, EngineError> {
+        let _tables = keep_launch_tables(self.decoder.device());
+        let past = state.cache.len();
+        let (input, mask) = self.given(state, sight)?;
+        let hidden = self.decoder.forward(&input, past, &mut state.cache, Mask::Additive(&mask))?;
+        let logits = hidden.to_dtype(DType::F32)?.matmul(&self.heads.t()?)?;
+        let logits = logits.reshape((self.config.codebooks, self.config.audio_codes))?.to_vec2::<f32>()?;
+        Ok(PlainStep { input, mask, hidden, logits })
+    }
+
+    /// The same by `fused`. At least one slot of text must be in sight.
+    pub(super) fn fused_step(
+        &self,
+        fused: &mut FusedStep,
+        state: &mut SpeechState,
+        sight: TextSight,
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
+        let text_end = self.text_end(state, state.cache.len(), sight);
+        let frame = state.frames.last().map(Vec::as_slice);
+        fused.run(Sight { text_end, audio_start: self.config.audio_start(), frame }, &mut state.cache)
     }
 }

@@ -90,6 +90,36 @@ fn one_by_one_and_over_a_grown_cache_is_the_same_as_at_once() {
 }
 
 #[test]
+fn what_lies_behind_forgotten_slots_moves_up_and_turns_with_its_position() {
+    let source = fixture();
+    let decoder = Decoder::from_safetensors(&qwen2(), &source, "llm.model.", &cpu(None)).unwrap();
+    let embeds = source.get("llm.0.embeds", &[169, 64]).unwrap();
+    let part = |from: usize, n: usize| embeds.narrow(0, from, n).unwrap();
+    let mut cache = decoder.new_cache(512).unwrap();
+    decoder.forward(&embeds, 0, &mut cache, Mask::Causal).unwrap();
+    decoder.forget(&mut cache, 20..70).unwrap();
+    decoder.forget(&mut cache, 100..100).unwrap();
+    let mut fresh = decoder.new_cache(512).unwrap();
+    let rest = Tensor::cat(&[part(0, 20), part(70, 99)], 0).unwrap();
+    decoder.forward(&rest, 0, &mut fresh, Mask::Causal).unwrap();
+    assert_eq!(cache.len(), 119);
+    // The first layer's keys and values depend on nothing but their own input and its position.
+    let ((k, v), (k_fresh, v_fresh)) = (cache.layer(0).unwrap(), fresh.layer(0).unwrap());
+    assert!(furthest(&k, &k_fresh) < 2e-5, "{}", furthest(&k, &k_fresh));
+    assert!(furthest(&v, &v_fresh) < 2e-5);
+    // Those of the second know of what was forgotten, but those before it do not.
+    let ((k, _), (k_fresh, _)) = (cache.layer(1).unwrap(), fresh.layer(1).unwrap());
+    let before = |t: &Tensor| t.narrow(1, 0, 20).unwrap();
+    assert!(furthest(&before(&k), &before(&k_fresh)) < 2e-5);
+    assert!(furthest(&k, &k_fresh) > 1e-3, "it is not read again");
+    // The last slots are as easily forgotten, and what was never there is not.
+    decoder.forget(&mut cache, 100..119).unwrap();
+    assert_eq!(cache.len(), 100);
+    let err = decoder.forget(&mut cache, 90..101).unwrap_err().to_string();
+    assert!(err.contains("90..101") && cache.is_empty(), "{err}");
+}
+
+#[test]
 fn rolling_back_leaves_no_trace() {
     let source = fixture();
     let decoder = Decoder::from_safetensors(&qwen2(), &source, "llm.model.", &cpu(None)).unwrap();

@@ -6,6 +6,7 @@
 
 use crate::session::command::{Eagerness, Keep};
 use serde::{Deserialize, Serialize};
+use std::fmt::{self, Display};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -147,7 +148,44 @@ pub enum SettingsError {
 #[derive(Debug, PartialEq)]
 pub struct Loaded {
     pub settings: Settings,
-    pub message: Option<String>,
+    pub message: Option<Message>,
+}
+
+/// What the user should be told of a settings file that was not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// It could not be read, and is left where it is.
+    Unreadable { path: PathBuf, why: String },
+    /// It could not be understood, and was set aside under this name.
+    SetAside { path: PathBuf, why: String, aside: PathBuf },
+    /// It could not be understood, nor set aside.
+    Replaced { path: PathBuf, why: String, refused: String },
+}
+
+impl Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = match self {
+            Message::Unreadable { path, why } => {
+                return write!(
+                    f,
+                    "The settings in {} could not be read ({why}), so the defaults are used. Check the file's permissions.",
+                    path.display()
+                );
+            }
+            Message::SetAside { path, why, .. } | Message::Replaced { path, why, .. } => (path, why),
+        };
+        let (path, why) = (path.0.display(), path.1);
+        write!(f, "The settings in {path} could not be understood ({why}), so the defaults are used. ")?;
+        match self {
+            Message::SetAside { aside, .. } => {
+                write!(f, "It was kept as {}; repair it and move it back, or choose anew.", aside.display())
+            }
+            Message::Replaced { refused, .. } => {
+                write!(f, "It could not be set aside ({refused}) and is replaced when a setting changes.")
+            }
+            Message::Unreadable { .. } => Ok(()),
+        }
+    }
 }
 
 /// Where the settings are: in the platform's folder for configuration. `None` when the platform has none (no home
@@ -171,22 +209,16 @@ impl Settings {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
             // It may be right and merely out of reach: leave it where it is.
             Err(error) => {
-                let message = format!(
-                    "The settings in {} could not be read ({error}), so the defaults are used. Check the file's permissions.",
-                    path.display()
-                );
+                let message = Message::Unreadable { path: path.to_owned(), why: error.to_string() };
                 return Loaded { settings: Settings::default(), message: Some(message) };
             }
         };
         let aside = set_aside_name(path);
-        let fate = match fs::rename(path, &aside) {
-            Ok(()) => format!("It was kept as {}; repair it and move it back, or choose anew.", aside.display()),
-            Err(error) => format!("It could not be set aside ({error}) and is replaced when a setting changes."),
+        let (path, why) = (path.to_owned(), problem);
+        let message = match fs::rename(&path, &aside) {
+            Ok(()) => Message::SetAside { path, why, aside },
+            Err(error) => Message::Replaced { path, why, refused: error.to_string() },
         };
-        let message = format!(
-            "The settings in {} could not be understood ({problem}), so the defaults are used. {fate}",
-            path.display()
-        );
         Loaded { settings: Settings::default(), message: Some(message) }
     }
 
@@ -305,7 +337,7 @@ mod tests {
             fs::write(&path, broken).unwrap();
             let loaded = Settings::load(&path);
             assert_eq!(loaded.settings, Settings::default());
-            let message = loaded.message.unwrap();
+            let message = loaded.message.unwrap().to_string();
             assert!(message.contains("settings.toml.broken"), "{message}");
             assert_eq!(names(folder.path()), ["settings.toml.broken"]);
             assert_eq!(fs::read(folder.path().join("settings.toml.broken")).unwrap(), broken);

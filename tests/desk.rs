@@ -93,7 +93,10 @@ fn an_engine_that_does_not_load_is_told_and_another_can_be_chosen() {
     let extras = Extras { engines: Some(Box::new(factory)), ..Extras::default() };
     let (mut rig, card) = start(script(vec![text("First."), tone(0.2, 0)]), extras);
     rig.commands.send(Command::UseEngine(EngineSelection { engine: "bad".into(), llm: None }));
-    rig.until("the fault", |e| matches!(e, Event::State(TurnState::Faulted { why, .. }) if why.contains("pull them")));
+    rig.until(
+        "the fault",
+        |e| matches!(e, Event::State(TurnState::Faulted { why, .. }) if why.to_string().contains("pull them")),
+    );
     // Of two wishes the last counts, whatever the first one comes to.
     rig.commands.send(Command::UseEngine(EngineSelection { engine: "bad".into(), llm: None }));
     rig.commands.send(Command::UseEngine(EngineSelection { engine: "good".into(), llm: None }));

@@ -146,7 +146,7 @@ fn a_model_that_does_not_fit_is_told_and_tried_again() {
     for _ in 0..2 {
         rig.until(
             "the fault",
-            |e| matches!(e, Event::State(TurnState::Faulted { why, .. }) if why.contains("smaller model")),
+            |e| matches!(e, Event::State(TurnState::Faulted { why, .. }) if why.to_string().contains("smaller model")),
         );
         rig.commands.send(Command::RetryAfterFault);
     }

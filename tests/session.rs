@@ -180,7 +180,7 @@ fn a_failing_engine_is_told_in_its_own_words_and_can_be_loaded_again() {
         rig.commands.send(Command::SendText("Hello".into()));
         rig.until(
             "the fault",
-            |e| matches!(e, Event::State(TurnState::Faulted { why, .. }) if why.contains("on fire")),
+            |e| matches!(e, Event::State(TurnState::Faulted { why, .. }) if why.to_string().contains("on fire")),
         );
         assert!(rig.seen.iter().any(|e| matches!(e, Event::TurnEnded { .. })), "the turn ended");
         rig.commands.send(Command::RetryAfterFault);

@@ -254,7 +254,7 @@ fn a_session_checks_keeps_plays_and_forgets_voices() {
 
     ask(VoiceCommand::Check { file: Path::new("gone.wav").into() });
     let why = until(&events, "a refusal", |e| if let VoiceEvent::Refused { why } = e { Some(why) } else { None });
-    assert!(why.contains("gone.wav"), "{why}");
+    assert!(why.to_string().contains("gone.wav"), "{why}");
     let checked = |e| if let VoiceEvent::Checked(draft) = e { Some(*draft) } else { None };
     ask(VoiceCommand::Check { file: talk_file });
     let draft: VoiceDraft = until(&events, "the check", checked);

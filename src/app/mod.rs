@@ -15,6 +15,7 @@ pub mod words;
 
 use crate::session::command::{Command, CommandSink};
 use crate::session::event::{EventSource, Severity, TurnState, Urgency};
+use crate::session::told::Told;
 use crate::settings::Settings;
 use crate::time::Micros;
 use eframe::egui::{
@@ -46,7 +47,7 @@ pub const SIDE_PANEL: &str = "side-panel";
 pub const HISTORY: &str = "history-panel";
 
 /// Keeps the settings; the error is a sentence for the user.
-pub type SaveSettings = Box<dyn Fn(&Settings) -> Result<(), String>>;
+pub type SaveSettings = Box<dyn Fn(&Settings) -> Result<(), Told>>;
 
 /// Opens the window and stays until it is closed. The session is told [`Command::Shutdown`] then.
 ///
@@ -58,7 +59,7 @@ pub fn run(
     commands: impl Into<CommandSink>,
     events: EventSource,
     settings: Settings,
-    save: impl Fn(&Settings) -> Result<(), String> + 'static,
+    save: impl Fn(&Settings) -> Result<(), Told> + 'static,
 ) -> eframe::Result {
     let commands = commands.into();
     let viewport = ViewportBuilder::default()
@@ -94,6 +95,8 @@ pub struct AntiphonApp {
     side_wanted: Option<bool>,
     /// Whether models were missing in the last frame.
     needed_models: bool,
+    /// Whether the session was asked what this machine has.
+    looked: bool,
     commands: CommandSink,
     events: EventSource,
     save: SaveSettings,
@@ -133,6 +136,7 @@ impl AntiphonApp {
             reading: Reading::default(),
             side_wanted: None,
             needed_models: false,
+            looked: false,
             commands: commands.into(),
             events,
             save,
@@ -192,10 +196,14 @@ impl AntiphonApp {
     }
 
     fn side(&mut self, ui: &mut Ui, commands: &mut Vec<Command>) {
-        ScrollArea::vertical().auto_shrink([false, false]).content_margin(Margin::ZERO).show(ui, |ui| {
+        // The bar scrolls beside the cards, not over their edge.
+        let beside = Margin { right: 6, ..Margin::ZERO };
+        ScrollArea::vertical().auto_shrink([false, false]).content_margin(beside).show(ui, |ui| {
             let view = &self.view;
             let settings = &mut self.settings;
-            let needs_models = (view.engine.is_none() && view.lacks_models()) || view.is_pulling();
+            // An engine that is being loaded may have its models elsewhere.
+            let loading = view.state == TurnState::Loading;
+            let needs_models = (view.engine.is_none() && !loading && view.lacks_models()) || view.is_pulling();
             // When models turn out to be missing, their panel opens by itself, once.
             let unfold_models = (needs_models && !self.needed_models).then_some(true);
             self.needed_models = needs_models;
@@ -227,7 +235,8 @@ impl AntiphonApp {
             ctx.request_repaint();
         }
         if let Err(why) = (self.save)(&self.settings) {
-            self.view.tell(t("settings-not-kept").into(), why, Severity::Warning, Micros::now());
+            let what = Told::new("settings-not-kept", "Your settings could not be kept");
+            self.view.tell(what, why, Severity::Warning, Micros::now());
         }
         self.kept = self.settings.clone();
     }
@@ -270,7 +279,9 @@ impl eframe::App for AntiphonApp {
         if ctx.input(|input| input.key_pressed(Key::Escape)) && self.view.can_interrupt() {
             commands.push(Command::Interrupt);
         }
-        self.voices.take_dropped(&ctx, &mut commands);
+        if self.voices.take_dropped(&ctx, &mut commands) {
+            self.side_wanted = Some(true);
+        }
         let bar = Frame::new().fill(theme::Palette::of(ui).ground);
         let margin = |top, bottom| Margin { left: 14, right: 14, top, bottom };
 
@@ -279,7 +290,7 @@ impl eframe::App for AntiphonApp {
         });
         let mut side_open = self.side_open(width);
         Panel::right("side")
-            .frame(bar.inner_margin(Margin { left: 0, right: 8, top: 0, bottom: 8 }))
+            .frame(bar.inner_margin(Margin { left: 0, right: 2, top: 0, bottom: 8 }))
             .resizable(false)
             .show_separator_line(false)
             .exact_size((width * 0.48).min(336.0))
@@ -298,12 +309,16 @@ impl eframe::App for AntiphonApp {
             ui.spacing_mut().item_spacing = vec2(8.0, 6.0);
             panels::banners::show(ui, &mut self.view, &mut commands);
             if self.view.is_first_run() {
+                if !std::mem::replace(&mut self.looked, true) {
+                    commands.push(Command::LookAtMachine);
+                }
                 panels::first_run::show(ui, &self.view, &mut self.settings, &mut self.reading, &mut commands);
             } else {
                 panels::conversation::show(ui, &self.view, &mut commands);
             }
         });
 
+        VoicesPanel::show_target(ui);
         self.follow_settings(&ctx);
         for command in commands {
             self.commands.send(command);

@@ -8,6 +8,7 @@ use crate::session::event::{
     ConversationEntry, DeviceList, Event, KeptTurnView, ModelKind, ModelState, ModelStatus, Outlook, PullProgress,
     PullState, Replay, Severity, TurnState,
 };
+use crate::session::told::{Direction, Told};
 use crate::time::Micros;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -76,8 +77,8 @@ impl TurnView {
 /// Something to tell the user, with what to do about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
-    pub what: String,
-    pub remedy: String,
+    pub what: Told,
+    pub remedy: Told,
     pub severity: Severity,
     pub since: Micros,
 }
@@ -142,7 +143,7 @@ pub struct HistoryView {
 /// The engine being loaded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadingView {
-    pub what: String,
+    pub what: Told,
     pub fraction: Option<f32>,
 }
 
@@ -272,6 +273,12 @@ impl ViewState {
             }
             Event::Outlook(outlook) => self.outlook = Some(outlook),
             Event::Devices { input, output } => {
+                // What was wrong with a device that is open (again) is wrong no more.
+                let open = |device| match device {
+                    Direction::Input => input.open.is_some(),
+                    Direction::Output => output.open.is_some(),
+                };
+                self.problems.retain(|p| p.severity == Severity::Note || !p.what.device().is_some_and(open));
                 self.input = input;
                 self.output = output;
             }
@@ -299,7 +306,7 @@ impl ViewState {
     }
 
     /// Something to tell that does not come from the session. The same thing told twice is shown once.
-    pub fn tell(&mut self, what: String, remedy: String, severity: Severity, now: Micros) {
+    pub fn tell(&mut self, what: Told, remedy: Told, severity: Severity, now: Micros) {
         self.problems.retain(|problem| problem.what != what);
         self.problems.push(Problem { what, remedy, severity, since: now });
         if self.problems.len() > PROBLEMS_SHOWN {
@@ -309,9 +316,11 @@ impl ViewState {
         }
     }
 
-    /// Whether the banner of the state says this already.
+    /// Whether the banner of the state says this already: the same, or something else that is wrong with the same device.
     pub fn state_says(&self, problem: &Problem) -> bool {
-        matches!(&self.state, TurnState::Degraded { why } if why.contains(&problem.what))
+        let TurnState::Degraded { why } = &self.state else { return false };
+        let device = problem.what.device().filter(|_| problem.severity != Severity::Note);
+        why.contains(&problem.what) || (device.is_some() && why.iter().any(|why| why.device() == device))
     }
 
     pub fn dismiss(&mut self, index: usize) {

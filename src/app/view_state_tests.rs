@@ -104,7 +104,7 @@ fn an_engine_loads_is_ready_and_fails() {
     assert!(view.loading.is_none() && view.can_talk());
     view.apply(Event::State(TurnState::Faulted { why: "x".into(), remedy: "y".into() }), Micros(10));
     assert!(!view.can_talk());
-    view.apply(Event::State(TurnState::Degraded { why: "no microphone".into() }), Micros(11));
+    view.apply(Event::State(TurnState::Degraded { why: vec!["no microphone".into()] }), Micros(11));
     assert!(view.can_talk(), "typing still works");
     view.session_lost();
     assert!(!view.can_talk());
@@ -115,7 +115,7 @@ fn what_is_missing_is_what_is_needed_and_not_here() {
     let model = |id: &str, state, needed| ModelStatus {
         id: id.into(),
         title: id.into(),
-        purpose: String::new(),
+        purpose: "".into(),
         licence: String::new(),
         bytes: 1000,
         state,
@@ -142,7 +142,7 @@ fn problems_are_shown_once_notes_pass_and_errors_outlast_them() {
         problem("w", Severity::Warning),
         problem("e2", Severity::Error),
     ]);
-    let names = |view: &ViewState| view.problems.iter().map(|p| p.what.clone()).collect::<Vec<_>>();
+    let names = |view: &ViewState| view.problems.iter().map(|p| p.what.to_string()).collect::<Vec<_>>();
     assert_eq!(names(&view), ["e1", "w", "e2"]);
     view.apply(problem("n2", Severity::Note), Micros(1_000_000));
     assert_eq!(names(&view), ["e1", "e2", "n2"]);
@@ -214,12 +214,38 @@ fn a_missing_device_is_told_by_one_banner() {
     let problem = |what: &str| Event::Problem { what: what.into(), remedy: "r".into(), severity: Severity::Warning };
     let mut view = after([problem("there is no microphone"), problem("the disk is full")]);
     assert!(view.problems.iter().all(|p| !view.state_says(p)), "nothing else says so while the engine is loading");
-    view.apply(
-        Event::State(TurnState::Degraded { why: "there is no microphone; there is no loudspeaker".into() }),
-        Micros(9),
-    );
-    let left: Vec<&str> = view.problems.iter().filter(|p| !view.state_says(p)).map(|p| p.what.as_str()).collect();
+    let why = vec!["there is no microphone".into(), "there is no loudspeaker".into()];
+    view.apply(Event::State(TurnState::Degraded { why }), Micros(9));
+    let left: Vec<String> = view.problems.iter().filter(|p| !view.state_says(p)).map(|p| p.what.to_string()).collect();
     assert_eq!(left, ["the disk is full"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_device_is_told_once_and_no_more_when_it_is_back() {
+    let about = |key, direction| Told::new(key, key).about(direction);
+    let problem = |what: Told, severity| Event::Problem { what, remedy: "r".into(), severity };
+    let mut view = after([
+        problem(about("sound-gone", Direction::Input), Severity::Warning),
+        problem(about("sound-gone", Direction::Output), Severity::Warning),
+        problem("the disk is full".into(), Severity::Error),
+    ]);
+    let why = vec![about("audio-no-device", Direction::Input)];
+    view.apply(Event::State(TurnState::Degraded { why }), Micros(9));
+    let shown = |view: &ViewState| {
+        let left = view.problems.iter().filter(|p| !view.state_says(p));
+        left.map(|p| (p.what.to_string(), p.what.device())).collect::<Vec<_>>()
+    };
+    let output = ("sound-gone".to_owned(), Some(Direction::Output));
+    let disk = ("the disk is full".to_owned(), None);
+    assert_eq!(shown(&view), [output.clone(), disk.clone()]);
+    let open = |name: Option<&str>| DeviceList { open: name.map(str::to_owned), ..DeviceList::default() };
+    view.apply(Event::Devices { input: open(Some("mic")), output: open(None) }, Micros(10));
+    view.apply(problem(about("sound-now", Direction::Input), Severity::Note), Micros(10));
+    view.apply(Event::State(TurnState::Listening), Micros(11));
+    let now = ("sound-now".to_owned(), Some(Direction::Input));
+    assert_eq!(shown(&view), [output, disk.clone(), now.clone()]);
+    view.apply(Event::Devices { input: open(Some("mic")), output: open(Some("speaker")) }, Micros(12));
+    assert_eq!(shown(&view), [disk, now]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the voices panel shows, as plain data, and how an event changes it. Pure.
 
+use crate::session::told::Told;
 use crate::session::voices::{VoiceDraft, VoiceEntry, VoiceEvent};
 
 /// The voices, as far as they come from the session.
@@ -9,7 +10,7 @@ pub struct VoicesView {
     pub clones: Option<bool>,
     pub voices: Vec<VoiceEntry>,
     /// A sentence for each folder that is no voice any more.
-    pub broken: Vec<String>,
+    pub broken: Vec<Told>,
     /// Seconds recorded so far, while the microphone is being recorded.
     pub recording: Option<f64>,
     /// The file that is being read.
@@ -19,7 +20,7 @@ pub struct VoicesView {
     /// The voice that was just kept.
     pub kept: Option<String>,
     /// Why the last thing asked for was not done.
-    pub refused: Option<String>,
+    pub refused: Option<Told>,
     /// Whether a sample sounds.
     pub previewing: bool,
 }
@@ -88,7 +89,7 @@ mod tests {
     }
 
     fn listed(id: &str) -> VoiceEvent {
-        let entry = VoiceEntry { id: id.into(), name: "Ann".into(), details: String::new(), grade: Grade::Ok };
+        let entry = VoiceEntry { id: id.into(), name: "Ann".into(), details: Told::default(), grade: Grade::Ok };
         VoiceEvent::Listed { voices: vec![entry], broken: vec!["x: damaged".into()] }
     }
 
@@ -123,7 +124,7 @@ mod tests {
             VoiceEvent::Refused { why: "letter.wav is not a sound file".into() },
         ]);
         assert!(!view.is_busy());
-        assert_eq!(view.refused.as_deref(), Some("letter.wav is not a sound file"));
+        assert_eq!(view.refused, Some("letter.wav is not a sound file".into()));
         let view = after([draft(1), VoiceEvent::Previewing(true), VoiceEvent::PutAside]);
         assert!(!view.is_busy() && view.previewing);
     }

@@ -206,6 +206,16 @@ pub fn switch(ui: &mut Ui, on: &mut bool, label: &str) -> Response {
     response
 }
 
+/// A box to tick, or a round one, with an outline that is seen on a card: WCAG asks for three to one.
+pub fn outlined(ui: &mut Ui, control: impl FnOnce(&mut Ui) -> Response) -> Response {
+    let colour = Palette::of(ui).muted;
+    ui.scope(|ui| {
+        ui.visuals_mut().widgets.inactive.bg_stroke = Stroke::new(1.2, colour);
+        control(ui)
+    })
+    .inner
+}
+
 /// The part of a level bar that a loudness fills: nothing at -60 dBFS, all of it at 0.
 pub fn level_fraction(db: f32) -> f32 {
     ((db + 60.0) / 60.0).clamp(0.0, 1.0)

@@ -2,8 +2,10 @@
 //!
 //! Which language is spoken belongs to the window thread, and is set before anything is drawn. Invariants (tested): both
 //! files have the same keys with the same placeholders, every key is used, and a sentence without placeholders is one
-//! line. What the session tells in sentences of its own (why something failed) is English.
+//! line. What the session [tells](Told) is worded here too; only names, paths and the messages of others stay as they are.
 
+use super::panels::human_bytes;
+use crate::session::told::{Told, Value};
 use crate::settings::Interface;
 use fluent_bundle::concurrent::FluentBundle;
 use fluent_bundle::{FluentArgs, FluentResource};
@@ -106,12 +108,29 @@ pub fn count(key: &'static str, n: usize) -> String {
     format(key, &args)
 }
 
-fn format(key: &'static str, args: &FluentArgs<'_>) -> String {
-    let bundle = SPOKEN.get().bundle();
-    match bundle.get_message(key).and_then(|message| message.value()) {
-        Some(pattern) => bundle.format_pattern(pattern, Some(args), &mut Vec::new()).into_owned(),
-        None => key.to_owned(),
+/// What the session tells, in the window's language; in English where it has no sentence for it.
+pub fn told(told: &Told) -> String {
+    let mut args = FluentArgs::new();
+    for (name, value) in told.values() {
+        let text = match value {
+            Value::Text(text) => text.clone(),
+            Value::Word(key) => look_up(SPOKEN.get(), key).unwrap_or(key).to_owned(),
+            Value::Size(bytes) => human_bytes(*bytes),
+        };
+        args.set(name.to_owned(), text);
     }
+    let said = try_format(told.key(), &args);
+    said.unwrap_or_else(|| told.to_string())
+}
+
+fn format(key: &'static str, args: &FluentArgs<'_>) -> String {
+    try_format(key, args).unwrap_or_else(|| key.to_owned())
+}
+
+fn try_format(key: &str, args: &FluentArgs<'_>) -> Option<String> {
+    let bundle = SPOKEN.get().bundle();
+    let pattern = bundle.get_message(key)?.value()?;
+    Some(bundle.format_pattern(pattern, Some(args), &mut Vec::new()).into_owned())
 }
 
 #[cfg(test)]
@@ -181,10 +200,80 @@ mod tests {
     #[test]
     fn every_key_is_used() {
         let mut text = String::new();
-        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/app"), &mut text);
-        let unused: Vec<_> =
-            keys(Language::English).into_keys().filter(|key| !text.contains(&format!("\"{key}\""))).collect();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        sources(&root.join("app"), &mut text);
+        // What is told comes from the session; what is called by its name is looked at in a test of its own.
+        sources(&root.join("session"), &mut text);
+        let is_used =
+            |key: &String| text.contains(&format!("\"{key}\"")) || NAMED.iter().any(|prefix| key.starts_with(prefix));
+        let unused: Vec<_> = keys(Language::English).into_keys().filter(|key| !is_used(key)).collect();
         assert!(unused.is_empty(), "{unused:?}");
+    }
+
+    /// What is known by a name is told by `Told::named`, under these beginnings.
+    const NAMED: [&str; 2] = ["purpose-", "loading-"];
+
+    #[test]
+    fn what_is_called_by_its_name_has_a_word_in_every_language() {
+        let mut named: Vec<(String, String)> = Vec::new();
+        for model in &crate::weights::Catalog::built_in().unwrap().models {
+            named.push((Told::named("purpose", &model.id, "").key().to_owned(), model.purpose.clone()));
+        }
+        // As the engines call their parts.
+        for part in [
+            "speech to text",
+            "voice",
+            "language model",
+            "hearing",
+            "speech",
+            "language",
+            "language (GGUF)",
+            "first steps",
+            "ready",
+        ] {
+            named.push((Told::named("loading", part, "").key().to_owned(), part.to_owned()));
+        }
+        for (key, english) in &named {
+            assert_eq!(look_up(Language::English, key), Some(english.as_str()), "{key}");
+            assert!(look_up(Language::Chinese, key).is_some_and(|text| text != english), "{key}");
+        }
+        let all = keys(Language::English).into_keys().filter(|key| NAMED.iter().any(|prefix| key.starts_with(prefix)));
+        let unknown: Vec<_> = all.filter(|key| named.iter().all(|(known, _)| known != key)).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+
+    #[test]
+    fn what_the_session_tells_is_said_in_the_windows_language() {
+        use crate::audio::{AudioError, Direction};
+        use crate::weights::{Size, WeightsError};
+        let busy = AudioError::Busy { direction: Direction::Input, name: "USB".into() };
+        let full = WeightsError::DiskFull { path: "/m".into(), needed: Size(2_000_000_000), free: Size(5_000_000) };
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let unread = crate::audio::file::FileError::Unreadable { path: "/a/b.wav".into(), source: denied };
+        let all = [Told::from(&busy), Told::from(&full), Told::from(&unread), "said as it is".into()];
+        speak(Language::English);
+        assert_eq!(
+            all.each_ref().map(told),
+            [
+                "The microphone “USB” is in use by another program: close that program.",
+                "/m needs 2.0 GB and the disk has 5.0 MB free: free some space.",
+                "b.wav cannot be opened: permission denied.",
+                "said as it is"
+            ]
+        );
+        speak(Language::Chinese);
+        assert_eq!(
+            all.each_ref().map(told),
+            [
+                "麦克风“USB”正被其他程序占用：请关闭那个程序。",
+                "/m 需要 2.0 GB，磁盘只剩 5.0 MB：请腾出空间。",
+                "b.wav 打不开：没有权限。",
+                "said as it is"
+            ]
+        );
+        // For logs and the command line it is the error's own message.
+        assert_eq!(all[0].to_string(), busy.to_string());
+        assert_eq!(told(&Told::new("no-such-key", "English")), "English");
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub struct ConverseArgs {
     /// Write a trace of every stage, for Perfetto or chrome://tracing
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Write down everything the session told, as a window would have seen it, a line of JSON each: for reports
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
 }
 
 /// What `converse --json` prints.
@@ -49,10 +52,11 @@ pub fn run(args: &ConverseArgs, choice: &EngineChoice, setup: SessionSetup) -> O
     for path in &args.inputs {
         questions.push(file::read(path).map_err(Failure::bad_input)?);
     }
-    for path in [Some(&args.out), args.record.as_ref(), args.trace.as_ref()].into_iter().flatten() {
+    let outputs = [Some(&args.out), args.record.as_ref(), args.trace.as_ref(), args.events.as_ref()];
+    for path in outputs.into_iter().flatten() {
         has_place(path)?;
     }
-    let drive = Drive::start(choice, setup)?;
+    let drive = if args.events.is_some() { Drive::start_noting(choice, setup) } else { Drive::start(choice, setup) }?;
     let dialogue = drive.talk(&questions, &args.inputs)?;
     write_outputs(args, &dialogue)?;
     if args.json {
@@ -88,10 +92,16 @@ fn write_outputs(args: &ConverseArgs, dialogue: &Dialogue) -> Outcome {
         let sides = [dialogue.recording.user.as_slice(), dialogue.recording.assistant.as_slice()];
         file::write_wav(path, rate, &sides).map_err(Failure::working)?;
     }
-    if let Some(path) = &args.trace {
+    let write = |path: &Path, text: &str| {
         let unwritable =
             |e| Failure::working(format!("{}: cannot be written ({e}): choose another place", path.display()));
-        std::fs::write(path, to_trace_json(&dialogue.marks)).map_err(unwritable)?;
+        std::fs::write(path, text).map_err(unwritable)
+    };
+    if let Some(path) = &args.trace {
+        write(path, &to_trace_json(&dialogue.marks))?;
+    }
+    if let Some(path) = &args.events {
+        write(path, &dialogue.events)?;
     }
     Ok(())
 }

@@ -11,6 +11,8 @@ use crate::metrics::{StageMark, TurnReport};
 use crate::session::command::{Command, Eagerness};
 use crate::session::event::{Event, EventSource, Severity, TurnState};
 use crate::session::{self, CardSource, Parts, Session};
+use serde::Serialize;
+use std::cell::RefCell;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
@@ -39,6 +41,8 @@ pub struct Dialogue {
     pub recording: StereoRecording,
     /// Where in the recording each answer lies, in samples.
     pub spans: Vec<Range<usize>>,
+    /// Everything the session told, a line of JSON each, if it was noted.
+    pub events: String,
 }
 
 impl Dialogue {
@@ -63,11 +67,31 @@ pub struct Drive {
     card: VirtualCardHandle,
     engine: String,
     description: String,
+    /// Everything the session told, a line of JSON each, when it is to be kept.
+    told: Option<RefCell<String>>,
+    began: Instant,
+}
+
+/// An event as it is written down.
+#[derive(Serialize)]
+struct Line<'a> {
+    /// Milliseconds since the session was begun.
+    ms: u64,
+    event: &'a Event,
 }
 
 impl Drive {
     /// Loads the engine and waits until it is ready.
     pub fn start(choice: &EngineChoice, setup: SessionSetup) -> Result<Drive, Failure> {
+        Drive::begin(choice, setup, None)
+    }
+
+    /// The same, with everything that the session tells kept for [`Dialogue::events`].
+    pub fn start_noting(choice: &EngineChoice, setup: SessionSetup) -> Result<Drive, Failure> {
+        Drive::begin(choice, setup, Some(RefCell::default()))
+    }
+
+    fn begin(choice: &EngineChoice, setup: SessionSetup, told: Option<RefCell<String>>) -> Result<Drive, Failure> {
         choice.check()?;
         let (card, handle) = VirtualCard::start(CARD_RATE).map_err(Failure::working)?;
         let parts = Parts {
@@ -82,7 +106,9 @@ impl Drive {
             greeting: None,
         };
         let (session, events) = session::start(parts).map_err(Failure::working)?;
-        let mut drive = Drive { session, events, card: handle, engine: String::new(), description: String::new() };
+        let (engine, description) = (String::new(), String::new());
+        let began = Instant::now();
+        let mut drive = Drive { session, events, card: handle, engine, description, told, began };
         while drive.engine.is_empty() {
             match drive.next(STUCK)? {
                 Some(Event::EngineReady { name, description }) => {
@@ -122,7 +148,8 @@ impl Drive {
         if !unheard.is_empty() {
             tracing::warn!("{unheard}: no speech was heard, so there is no answer");
         }
-        Ok(Dialogue { engine: self.engine, description: self.description, turns, marks, recording, spans })
+        let events = self.told.map(RefCell::into_inner).unwrap_or_default();
+        Ok(Dialogue { engine: self.engine, description: self.description, turns, marks, recording, spans, events })
     }
 
     /// Begins a conversation with one question, and waits for the answer to end; `None` when no speech was heard.
@@ -177,7 +204,12 @@ impl Drive {
         if interrupted() {
             return Err(Failure::interrupted());
         }
-        match self.events.next_within(wait) {
+        let next = self.events.next_within(wait);
+        if let (Ok(event), Some(told)) = (&next, &self.told) {
+            let line = Line { ms: self.began.elapsed().as_millis() as u64, event };
+            *told.borrow_mut() += &(serde_json::to_string(&line).map_err(Failure::working)? + "\n");
+        }
+        match next {
             Ok(Event::State(TurnState::Faulted { why, .. })) => Err(Failure::working(why)),
             Ok(Event::Problem { what, severity: Severity::Error, .. }) => Err(Failure::working(what)),
             Ok(event) => Ok(Some(event)),

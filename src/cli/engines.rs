@@ -1,10 +1,10 @@
 //! Which engine answers, as said on the command line or in the settings, and how it is loaded.
 
-use super::Failure;
 use super::omni::OmniArgs;
+use super::{Failure, MISSING_CODE};
 use crate::engine::cascade::{CascadeEngine, CascadeOptions, CascadePaths};
 use crate::engine::device::{Compute, DeviceChoice};
-use crate::engine::omni::{OmniEngine, OmniOptions, Precision};
+use crate::engine::omni::{OmniEngine, OmniOptions, Precision, ways};
 use crate::engine::scripted::{Script, ScriptedEngine};
 use crate::engine::{Engine, EngineError};
 use crate::session::{EndOfTurnJudge, EndOfTurnModel, EngineFactory, EngineLoader, EngineSelection};
@@ -98,7 +98,17 @@ impl EngineChoice {
             Compute::Cpu | Compute::Metal => Some(fit::free_memory()),
             Compute::Cuda(number) => fit::free_gpu_memory(number),
         };
-        OmniOptions { device: found.compute, dtype: dtype.unwrap_or(suits), room, ..self.omni.clone() }
+        let mut options =
+            OmniOptions { device: found.compute, dtype: dtype.unwrap_or(suits), room, ..self.omni.clone() };
+        // As the window's first steps promise: of the released model, the precision that the card can hold.
+        let nobody_chose = dtype.is_none() && options.quantize.is_none() && options.llm.is_none();
+        if let (Compute::Cuda(_), Some(free), None, true) = (found.compute, room, &self.model, nobody_chose)
+            && let Some(way) = ways::fitting(free)
+        {
+            tracing::info!("what fits the graphics card's memory: {}", way.flag);
+            options.quantize = way.quantize;
+        }
+        options
     }
 
     /// The engine's name, when its models come from the catalog.
@@ -129,7 +139,10 @@ impl EngineChoice {
     pub fn loader(&self) -> EngineLoader {
         let choice = self.clone();
         Box::new(move |progress| {
-            let model = |failure: Failure| EngineError::Model(failure.to_string());
+            let model = |failure: Failure| match failure.code {
+                MISSING_CODE => EngineError::NotInstalled(failure.to_string()),
+                _ => EngineError::Model(failure.to_string()),
+            };
             Ok(match choice.kind {
                 EngineKind::Cascade => {
                     let paths = cascade_paths(&choice.store, choice.llm.as_deref()).map_err(model)?;
@@ -159,10 +172,23 @@ impl EngineChoice {
     /// Loads the judge of pauses, on a thread of its own; without it, only silence ends a turn.
     pub fn end_of_turn(&self) -> EndOfTurnModel {
         let store = self.store.clone();
+        // Told once, though it is looked for again and again.
+        let (mut missing, mut damaged) = (false, false);
         Box::new(move || {
-            let path = first_file(&store, Role::EndOfTurn).map_err(|e| tracing::warn!("{e}")).ok()?;
-            let model = SmartTurn::load(&path, 1).map_err(|e| tracing::warn!("{e}")).ok()?;
-            Some(Box::new(model) as Box<dyn EndOfTurnJudge>)
+            if damaged {
+                return None;
+            }
+            let told = std::mem::replace(&mut missing, true);
+            let path = first_file(&store, Role::EndOfTurn)
+                .inspect_err(|e| {
+                    if !told {
+                        tracing::info!("{e}");
+                    }
+                })
+                .ok()?;
+            let model = SmartTurn::load(&path, 1).inspect_err(|e| tracing::warn!("{e}")).ok();
+            damaged = model.is_none();
+            model.map(|model| Box::new(model) as Box<dyn EndOfTurnJudge>)
         })
     }
 }

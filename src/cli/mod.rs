@@ -115,7 +115,7 @@ impl Failure {
 
     /// A model is not here.
     pub fn missing(message: impl Display) -> Self {
-        Failure::new(3, message)
+        Failure::new(MISSING_CODE, message)
     }
 
     /// There is no sound device.
@@ -152,6 +152,8 @@ pub fn print(text: &str) -> Outcome {
     }
 }
 
+/// The exit code where a model is not here.
+const MISSING_CODE: u8 = 3;
 /// The exit code of an interrupted command, as shells report it.
 const INTERRUPTED_CODE: u8 = 130;
 /// Whether an interrupt is the usual way to end: a window that was asked to close has done its work.
@@ -244,6 +246,8 @@ fn open(cli: Cli) -> Outcome {
     let voice = match cli.command {
         // A voice that is damaged must not be in the way of removing it.
         Some(Door::Voices(_)) => None,
+        // The window can change to an engine that speaks in it.
+        None if cli.engine.voice.is_none() => voices::chosen(None, &settings, EngineKind::Omni, &library)?,
         _ => voices::chosen(cli.engine.voice.as_deref(), &settings, choice.kind, &library)?,
     };
     let (reference_voice, voice_state) = voice.unzip();

@@ -7,8 +7,9 @@ use crate::audio::{CardChoice, DeviceId};
 use crate::conversation::archive::Archive;
 use crate::engine::SessionSetup;
 use crate::session::command::Command;
+use crate::session::told::Told;
 use crate::session::{self, CardSource, Extras, Parts};
-use crate::settings::Settings;
+use crate::settings::{Message, Settings};
 use std::path::PathBuf;
 
 /// How the window listens.
@@ -41,7 +42,7 @@ pub fn run(
     setup: SessionSetup,
     settings: Settings,
     settings_path: Option<PathBuf>,
-    message: Option<String>,
+    message: Option<Message>,
 ) -> Outcome {
     if !has_display() {
         return Err(Failure::no_device(
@@ -62,7 +63,7 @@ pub fn run(
         eagerness: settings.eagerness,
         volume: settings.volume,
         store: choice.store.clone(),
-        greeting: message,
+        greeting: message.as_ref().map(Told::from),
     };
     interrupts_are_success();
     let extras = Extras {
@@ -76,7 +77,7 @@ pub fn run(
     commands.send(Command::SetHalfDuplex(settings.half_duplex));
     commands.send(Command::SetHeadphones(settings.headphones));
     let save = move |settings: &Settings| match &settings_path {
-        Some(path) => settings.save(path).map_err(|e| e.to_string()),
+        Some(path) => settings.save(path).map_err(|e| Told::from(&e)),
         None => Ok(()),
     };
     let closed = app::run(commands, events, settings, save);

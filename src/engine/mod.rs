@@ -44,6 +44,9 @@ pub const HEARING_RATE: u32 = 16_000;
 /// What went wrong inside an engine. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
+    /// A model was never fetched, or not to its end.
+    #[error("{0}")]
+    NotInstalled(String),
     /// A model file is missing, damaged or of another shape than expected.
     #[error("{0}")]
     Model(String),

@@ -4,9 +4,10 @@
 
 use super::{Stage, StageMark, StageReport, TurnReport};
 use crate::time::Micros;
+use serde::{Deserialize, Serialize};
 
 /// A stretch of time in which a stage was at work, for the waterfall.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bar {
     pub stage: Stage,
     /// Milliseconds since the last voiced sample, as in [`TurnReport`].

@@ -4,6 +4,7 @@
 
 use super::event::{ConversationEntry, Event, EventSink, Severity};
 use super::inbox::{Inbox, KeptEvent};
+use super::told::Told;
 use super::turn_sound::FinishedSound;
 use crate::conversation::archive::{Archive, ArchiveError};
 use crate::conversation::export::{self, Form};
@@ -51,9 +52,10 @@ pub fn run(jobs: &Receiver<Job>, archive: Archive, events: EventSink, inbox: Syn
             Err(_) if keeping && archivist.told_trouble => {}
             Err(error) => {
                 archivist.told_trouble |= keeping;
+                let not_kept = || Told::new("kept-not", "What you say now is not being kept.");
                 archivist.tell(Event::Problem {
-                    what: error.to_string(),
-                    remedy: if keeping { "What you say now is not being kept.".into() } else { String::new() },
+                    what: Told::from(&error),
+                    remedy: if keeping { not_kept() } else { Told::default() },
                     severity: Severity::Warning,
                 });
             }
@@ -190,8 +192,9 @@ impl Archivist {
     }
 
     fn exported(&self, to: &Path) {
-        let remedy = to.display().to_string();
-        self.tell(Event::Problem { what: "The conversation was exported".into(), remedy, severity: Severity::Note });
+        let what = Told::new("kept-exported", "The conversation was exported");
+        let remedy = to.display().to_string().into();
+        self.tell(Event::Problem { what, remedy, severity: Severity::Note });
     }
 }
 

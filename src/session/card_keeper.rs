@@ -8,6 +8,7 @@ use super::inbox::Inbox;
 use super::line::{Line, Opened};
 use super::mouth::MouthJob;
 use super::orchestrator::Wires;
+use super::told::Told;
 use super::turn_record::Counters;
 use crate::audio::{
     AudioError, CaptureShared, Card, CardChoice, CardSupply, DeviceId, DeviceList, Direction, FarEnd, PlaybackControl,
@@ -110,12 +111,13 @@ impl CardKeeper {
         }
     }
 
-    /// What is wrong, in words; `None` when nothing is.
-    pub fn trouble(&self) -> Option<String> {
-        match (self.input.trouble(), self.output.trouble()) {
-            (Some(one), Some(other)) if one != other => Some(format!("{one}; {other}")),
-            (one, other) => one.or(other).map(str::to_owned),
-        }
+    /// What is wrong, in words; empty when nothing is.
+    pub fn trouble(&self) -> Vec<Told> {
+        let mut trouble: Vec<Told> =
+            [self.input.trouble(), self.output.trouble()].into_iter().flatten().cloned().collect();
+        // A sound service that is gone is told once.
+        trouble.dedup();
+        trouble
     }
 
     /// Whether there is a microphone.
@@ -215,10 +217,11 @@ impl CardKeeper {
             }
             if let Some(trouble) = self.line(direction).look(now) {
                 let what = match trouble {
-                    Trouble::Lost => format!("the {direction} went away"),
-                    Trouble::Frozen => format!("the {direction} moves no sound any more"),
-                    Trouble::Storming => format!("the {direction} stopped working"),
+                    Trouble::Lost => went_away(direction),
+                    Trouble::Frozen => Told::new("sound-frozen", format!("the {direction} moves no sound any more")),
+                    Trouble::Storming => Told::new("sound-storming", format!("the {direction} stopped working")),
                 };
+                let what = what.about(direction);
                 news.push(self.fail(direction, what, wires));
             }
             if self.line(direction).becomes_missed(now) {
@@ -235,8 +238,9 @@ impl CardKeeper {
         for direction in [Direction::Input, Direction::Output] {
             let line = self.line(direction);
             if line.loses_its_choice(&list) {
-                let what = format!("the chosen {direction} is not connected");
-                let remedy = "The system's own is used until it is back.".to_owned();
+                let english = format!("the chosen {direction} is not connected");
+                let what = Told::new("sound-choice-gone", english).about(direction);
+                let remedy = Told::new("sound-default-meanwhile", "The system's own is used until it is back.");
                 news.push(News::Tell(Event::Problem { what, remedy, severity: Severity::Note }));
             }
         }
@@ -249,7 +253,7 @@ impl CardKeeper {
             };
             if line.is_open() && line.target(list).is_none() {
                 // The system keeps such a stream running, on the echo of a loudspeaker or on nothing.
-                let what = format!("the {direction} went away");
+                let what = went_away(direction).about(direction);
                 news.push(self.fail(direction, what, wires));
             } else if line.is_off_target(list) && !line.is_trying() {
                 self.attempt(direction, wires);
@@ -271,8 +275,9 @@ impl CardKeeper {
                 }
                 let mut news = vec![News::Back(direction), News::Tell(self.shown())];
                 if let (Some(_), Some(name)) = (before, self.line(direction).open_name()) {
-                    let what = format!("the {direction} is now \"{name}\"");
-                    news.push(News::Tell(Event::Problem { what, remedy: String::new(), severity: Severity::Note }));
+                    let what = Told::new("sound-now", format!("the {direction} is now \"{name}\""));
+                    let what = what.about(direction).with("name", name);
+                    news.push(News::Tell(Event::Problem { what, remedy: Told::default(), severity: Severity::Note }));
                 }
                 news
             }
@@ -282,14 +287,15 @@ impl CardKeeper {
             }
             Opened::Failed { error: AudioError::Busy { .. }, .. } if was_open => {
                 // Perhaps it is our own stream that keeps it busy.
-                vec![self.fail(direction, format!("the {direction} is being opened anew"), wires)]
+                let what = Told::new("sound-anew", format!("the {direction} is being opened anew"));
+                vec![self.fail(direction, what.about(direction), wires)]
             }
             Opened::Failed { error, news } => {
                 let remedy = match direction {
-                    Direction::Input => "Until then, type instead of speaking.",
-                    Direction::Output => "Until then, read the answers.",
+                    Direction::Input => Told::new("sound-type-meanwhile", "Until then, type instead of speaking."),
+                    Direction::Output => Told::new("sound-read-meanwhile", "Until then, read the answers."),
                 };
-                let (what, remedy) = (error.to_string(), remedy.to_owned());
+                let what = Told::from(&error);
                 let problem = Event::Problem { what, remedy, severity: Severity::Warning };
                 let shown = News::Tell(self.shown());
                 if news { vec![News::Tell(problem), shown] } else { Vec::new() }
@@ -353,13 +359,13 @@ impl CardKeeper {
 
     /// The open device stopped working: closes it and looks for another. Its ends stay in use until one is found, or until
     /// it is missed.
-    fn fail(&mut self, direction: Direction, what: String, wires: &Wires) -> News {
+    fn fail(&mut self, direction: Direction, what: Told, wires: &Wires) -> News {
         let replaceable = self.supply.is_some();
         close(self.line(direction).fail(what.clone(), replaceable, Micros::now()));
         if !self.line(direction).is_trying() {
             self.attempt(direction, wires);
         }
-        let remedy = "Plug it in again or choose another; it is being looked for.".to_owned();
+        let remedy = Told::new("sound-plug-in", "Plug it in again or choose another; it is being looked for.");
         News::Tell(Event::Problem { what, remedy, severity: Severity::Warning })
     }
 
@@ -392,6 +398,10 @@ impl CardKeeper {
             let _ = inbox.send(Inbox::Card(direction, Box::new(opened)));
         });
     }
+}
+
+fn went_away(direction: Direction) -> Told {
+    Told::new("sound-gone", format!("the {direction} went away"))
 }
 
 /// Closes a card in the background. Closing may hang with a dead sound service: that thread is then left behind.

@@ -71,12 +71,17 @@ pub enum Command {
     /// Whether the microphone's sound is thrown away before anybody hears it.
     SetMuted(bool),
     SetEagerness(Eagerness),
+    /// Tell what this machine has, and which models suit it: [`Event::Outlook`](super::event::Event::Outlook) follows.
+    LookAtMachine,
     /// Fetch the models with these catalog ids, in this order, after those that are being fetched.
     PullModels(Vec<String>),
     /// The user has read the terms of the model with this id and agrees to them; it is fetched.
     AgreeAndPull(String),
-    /// Take missing models from a folder that the user is asked for, for machines without network.
-    ImportModels,
+    /// Take missing models from a folder that the user is asked for, for machines without network. `title`: what stands
+    /// above a dialog, here and below.
+    ImportModels {
+        title: String,
+    },
     /// Stop fetching this model until it is resumed. What comes after it goes on.
     PausePull {
         model: String,
@@ -115,11 +120,13 @@ pub enum Command {
     Export {
         id: Option<String>,
         form: Form,
+        title: String,
     },
     /// Ask where, and write a text to a file; `name`: how it is called as a rule.
     SaveText {
         name: String,
         text: String,
+        title: String,
     },
     /// Play a side of a turn of this conversation again.
     Replay {

@@ -239,7 +239,8 @@ impl EndOfTurnJudge for Told {
 
 fn told() -> (Judge, Receiver<usize>, Sender<f32>) {
     let ((asked_in, asked), (tell, answers)) = (mpsc::channel(), mpsc::channel());
-    let mut judge = Judge::start(Box::new(|| Some(Box::new(Told { asked: asked_in, answers })))).unwrap();
+    let mut told = Some(Told { asked: asked_in, answers });
+    let mut judge = Judge::start(Box::new(move || told.take().map(|told| Box::new(told) as _))).unwrap();
     settle(|| {
         judge.answer();
         judge.is_ready()

@@ -5,6 +5,7 @@
 
 use super::inbox::{EngineEvent, Inbox};
 use super::sink::SessionSink;
+use super::told::Told;
 use crate::engine::{
     CancelToken, Engine, EngineError, EngineInfo, EngineSession, PastTurn, ResponseSink, SessionSetup,
 };
@@ -60,8 +61,12 @@ pub fn run(jobs: &Receiver<Job>, inbox: &SyncSender<Inbox>, hearing_sink: Sessio
         let outcome = catch_unwind(AssertUnwindSafe(|| worker.work(job)));
         let failure = match outcome {
             Ok(Ok(())) => continue,
-            Ok(Err(error)) => error.to_string(),
-            Err(panic) => format!("the engine stopped unexpectedly ({})", panic_text(&*panic)),
+            Ok(Err(error)) => Told::from(&error),
+            Err(panic) => {
+                let detail = panic_text(&*panic);
+                let english = format!("the engine stopped unexpectedly ({detail})");
+                Told::new("engine-panic", english).with("detail", detail)
+            }
         };
         worker.session = None;
         if inbox.send(Inbox::Engine(EngineEvent::Failed { load: worker.load, why: failure })).is_err() {
@@ -147,7 +152,8 @@ impl Worker<'_> {
         let Some(loader) = &mut self.loader else { return Ok(()) };
         let inbox = self.inbox;
         let mut progress = |what: &str, fraction: f32| {
-            let _ = inbox.send(Inbox::Engine(EngineEvent::Loading { what: what.to_owned(), fraction }));
+            let _ =
+                inbox.send(Inbox::Engine(EngineEvent::Loading { what: Told::named("loading", what, what), fraction }));
         };
         let engine = loader(&mut progress)?;
         let info: EngineInfo = engine.info();

@@ -6,6 +6,7 @@ use super::event::{Event, EventSink, ModelKind, ModelState, ModelStatus, Severit
 use super::inbox::Inbox;
 use super::outlook;
 use super::pulls::Pulls;
+use super::told::Told;
 use super::voices::VoiceCommand;
 use crate::conversation::export::Form;
 use crate::metrics::memory_held;
@@ -16,8 +17,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
 use std::time::Duration;
 
-/// A dialog that is gone sooner than this was never there (26 ms where neither portal nor zenity exists).
-const NO_DIALOG: Duration = Duration::from_millis(150);
+/// A dialog that is gone sooner than this was never there: 26 ms where neither portal nor zenity exists, more where a
+/// session bus has to find out first; nobody reads and closes one this fast.
+const NO_DIALOG: Duration = Duration::from_millis(400);
 /// How often the memory of the process is looked at, and how much it must change to be told, in bytes.
 const MEMORY_EVERY: Duration = Duration::from_secs(2);
 const MEMORY_STEP: u64 = 8_000_000;
@@ -55,9 +57,13 @@ impl Errands {
         runtime.spawn(watch_memory(events.clone()));
         let catalog = Catalog::built_in().ok();
         let pulls = catalog.map(|c| Pulls::new(store.clone(), c, PullOptions::default(), events.clone()));
-        let (home, told) = (store.clone(), events.clone());
-        runtime.spawn_blocking(move || told.send(Event::Outlook(outlook::look(&home))));
         Ok(Errands { runtime, store, voices, events, inbox, pulls, engine })
+    }
+
+    /// Tells what this machine has, and which models suit it.
+    pub fn look_at_machine(&self) {
+        let (store, events) = (self.store.clone(), self.events.clone());
+        self.runtime.spawn_blocking(move || events.send(Event::Outlook(outlook::look(&store))));
     }
 
     /// The models that are needed follow the engine.
@@ -80,9 +86,9 @@ impl Errands {
     }
 
     /// Asks for a folder and takes the starter models from it that are not here yet.
-    pub fn import(&mut self) {
+    pub fn import(&mut self, title: &str) {
         let (events, inbox) = (self.events.clone(), self.inbox.clone());
-        let dialog = rfd::AsyncFileDialog::new().set_title("Folder with downloaded models");
+        let dialog = rfd::AsyncFileDialog::new().set_title(title);
         self.runtime.spawn(async move {
             let asked = Micros::now();
             match dialog.pick_folder().await {
@@ -90,9 +96,8 @@ impl Errands {
                 Some(folder) => drop(inbox.send(Inbox::Folder(folder.path().to_owned()))),
                 // Nobody closes a dialog this fast: there was none to close.
                 None if Micros::now().since(asked) < NO_DIALOG => {
-                    let what = "this desktop has no file dialog".to_owned();
-                    let remedy = "Use `antiphon models pull --from FOLDER` in a terminal.".to_owned();
-                    events.send(Event::Problem { what, remedy, severity: Severity::Warning });
+                    let remedy = "Use `antiphon models pull --from FOLDER` in a terminal.";
+                    events.send(no_dialog(Told::new("dialog-none-folder", remedy)));
                 }
                 None => {}
             }
@@ -101,10 +106,10 @@ impl Errands {
 
     /// Asks where a conversation (`None`: the open one) is to be written. Where there is no dialog to ask with, it goes to
     /// the folder for exports.
-    pub fn ask_where_to_save(&self, id: Option<String>, form: Form) {
+    pub fn ask_where_to_save(&self, id: Option<String>, form: Form, title: &str) {
         let inbox = self.inbox.clone();
         let name = format!("antiphon-{}.{}", id.as_deref().unwrap_or("conversation"), form.extension());
-        let dialog = rfd::AsyncFileDialog::new().set_title("Export the conversation").set_file_name(name);
+        let dialog = rfd::AsyncFileDialog::new().set_title(title).set_file_name(name);
         self.runtime.spawn(async move {
             let asked = Micros::now();
             let chosen = dialog.save_file().await.map(|file| file.path().to_owned());
@@ -118,23 +123,22 @@ impl Errands {
 
     /// Something about voices, for the voices thread.
     pub fn voice(&self, command: VoiceCommand) {
-        if command != VoiceCommand::Ask {
+        let VoiceCommand::Ask { title } = command else {
             // That thread ends when this sender is dropped.
             let _ = self.voices.send(command);
             return;
-        }
+        };
         let (events, voices) = (self.events.clone(), self.voices.clone());
         let dialog = rfd::AsyncFileDialog::new()
-            .set_title("A recording of the voice")
-            .add_filter("Sound", &["wav", "flac", "mp3", "ogg", "oga", "aiff", "aif"]);
+            .set_title(title)
+            .add_filter("wav, flac, mp3, ogg, aiff", &["wav", "flac", "mp3", "ogg", "oga", "aiff", "aif"]);
         self.runtime.spawn(async move {
             let asked = Micros::now();
             match dialog.pick_file().await {
                 Some(file) => drop(voices.send(VoiceCommand::Check { file: file.path().to_owned() })),
                 None if Micros::now().since(asked) < NO_DIALOG => {
-                    let what = "this desktop has no file dialog".to_owned();
-                    let remedy = "Drop the file onto the window, or use `antiphon voices add FILE`.".to_owned();
-                    events.send(Event::Problem { what, remedy, severity: Severity::Warning });
+                    let remedy = "Drop the file onto the window, or use `antiphon voices add FILE`.";
+                    events.send(no_dialog(Told::new("dialog-none-file", remedy)));
                 }
                 None => {}
             }
@@ -142,9 +146,9 @@ impl Errands {
     }
 
     /// Asks where a text is to be written, and writes it; where there is no dialog to ask with, into the downloads.
-    pub fn save_text(&self, name: String, text: String) {
+    pub fn save_text(&self, name: String, text: String, title: &str) {
         let events = self.events.clone();
-        let dialog = rfd::AsyncFileDialog::new().set_title("Save").set_file_name(&name);
+        let dialog = rfd::AsyncFileDialog::new().set_title(title).set_file_name(&name);
         self.runtime.spawn(async move {
             let asked = Micros::now();
             let chosen = dialog.save_file().await.map(|file| file.path().to_owned());
@@ -152,10 +156,13 @@ impl Errands {
             let Some(path) = chosen.or_else(|| no_dialog.then(|| downloads().join(name))) else { return };
             let written = tokio::fs::write(&path, text).await;
             let (what, severity) = match &written {
-                Ok(()) => ("The file was written".to_owned(), Severity::Note),
-                Err(error) => (format!("The file could not be written: {error}"), Severity::Warning),
+                Ok(()) => (Told::new("told-written", "The file was written"), Severity::Note),
+                Err(error) => {
+                    let what = Told::new("told-not-written", format!("The file could not be written: {error}"));
+                    (what.because(error), Severity::Warning)
+                }
             };
-            events.send(Event::Problem { what, remedy: path.display().to_string(), severity });
+            events.send(Event::Problem { what, remedy: path.display().to_string().into(), severity });
         });
     }
 
@@ -173,7 +180,8 @@ impl Errands {
                 self.pull(vec![id]);
             }
             Err(error) => {
-                let (what, remedy) = (error.to_string(), "Mend what it says, then try again.".to_owned());
+                let what = Told::from(&error);
+                let remedy = Told::new("told-mend", "Mend what it says, then try again.");
                 self.events.send(Event::Problem { what, remedy, severity: Severity::Error });
             }
         }
@@ -233,6 +241,12 @@ impl Errands {
     }
 }
 
+/// This desktop cannot ask for a file.
+fn no_dialog(remedy: Told) -> Event {
+    let what = Told::new("dialog-none", "This desktop has no file dialog.");
+    Event::Problem { what, remedy, severity: Severity::Warning }
+}
+
 /// The user's folder for downloads, or else the home folder, or else the folder for temporary files.
 fn downloads() -> PathBuf {
     let users = directories::UserDirs::new();
@@ -271,7 +285,10 @@ fn status(store: &Store, installed: &Installed<'_>, engine: Option<&str>) -> Mod
     let broken = installed.files.iter().find(|f| f.state == FileState::Damaged);
     let state = match broken {
         _ if installed.is_complete() => ModelState::Ready,
-        Some(file) => ModelState::Broken { why: format!("{} is damaged: remove and pull it again", file.name) },
+        Some(file) => {
+            let why = format!("{} is damaged: remove and pull it again", file.name);
+            ModelState::Broken { why: Told::new("model-damaged", why).with("file", &file.name) }
+        }
         None if have == 0 => ModelState::Absent,
         None => ModelState::Partial { have },
     };
@@ -283,7 +300,7 @@ fn status(store: &Store, installed: &Installed<'_>, engine: Option<&str>) -> Mod
     ModelStatus {
         id: model.id.clone(),
         title: model.title.clone(),
-        purpose: model.purpose.clone(),
+        purpose: Told::named("purpose", &model.id, &model.purpose),
         licence: model.licence.clone(),
         bytes: store.resolved(model).download_size(),
         state,

@@ -2,13 +2,15 @@
 //! a clone of [`EventSink`], on the threads below it), consumed on the door's thread.
 //!
 //! Events are facts, in order. A door that applies all of them to an empty view has the whole truth; it never needs to
-//! ask.
+//! ask. They can be written down, a line of JSON each (`converse --events`), and read again.
 
 pub use super::outlook::{Outlook, OutlookGpu, OutlookWay};
+use super::told::Told;
 use super::voices::VoiceEvent;
 use crate::conversation::{KeptTurn, Side};
 use crate::metrics::{Bar, StageMark, TurnReport};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
@@ -16,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Whose turn it is, and how the session is. The words of `turn/`, plus the engine's life before and after.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum TurnState {
     /// No engine is loaded.
     #[default]
@@ -35,14 +37,14 @@ pub enum TurnState {
     Speaking,
     /// The answer sounds, quieter: the user may be about to interrupt.
     Ducked,
-    /// A sound device is lost and being looked for; the rest works.
-    Degraded { why: String },
+    /// A sound device is lost and being looked for, or both are; the rest works.
+    Degraded { why: Vec<Told> },
     /// The engine failed. [`Command::RetryAfterFault`](super::command::Command::RetryAfterFault) tries again.
-    Faulted { why: String, remedy: String },
+    Faulted { why: Told, remedy: Told },
 }
 
 /// Whether a model's files are here.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ModelState {
     Absent,
     /// Some bytes have arrived.
@@ -52,19 +54,19 @@ pub enum ModelState {
     Ready,
     /// Files are here but wrong; the text says what to do.
     Broken {
-        why: String,
+        why: Told,
     },
 }
 
 /// One model of the catalog.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelStatus {
     /// The catalog's id, as in `PullModels`.
     pub id: String,
     /// The name for people.
     pub title: String,
     /// What it does here, in a few words: "hears English speech".
-    pub purpose: String,
+    pub purpose: Told,
     /// The licence's short name.
     pub licence: String,
     /// Bytes of all its files.
@@ -78,7 +80,7 @@ pub struct ModelStatus {
 }
 
 /// What a model is a part of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelKind {
     /// The starter: what a first conversation needs.
     #[default]
@@ -90,7 +92,7 @@ pub enum ModelKind {
 }
 
 /// How a pull goes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PullProgress {
     /// The model being fetched.
     pub id: String,
@@ -103,7 +105,7 @@ pub struct PullProgress {
     pub bytes_per_second: f64,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum PullState {
     Fetching,
     /// The bytes are here and are being checked or converted.
@@ -113,13 +115,13 @@ pub enum PullState {
     Paused,
     Cancelled,
     Failed {
-        why: String,
-        remedy: String,
+        why: Told,
+        remedy: Told,
     },
 }
 
 /// A sound device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceEntry {
     /// Stable over restarts; what the settings keep.
     pub id: String,
@@ -128,7 +130,7 @@ pub struct DeviceEntry {
 }
 
 /// What there is and what is used of one kind of device.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceList {
     pub available: Vec<DeviceEntry>,
     /// The id the user chose; `None`: whatever the system's default is.
@@ -137,7 +139,7 @@ pub struct DeviceList {
     pub open: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Severity {
     /// Worth knowing; nothing is lost.
     Note,
@@ -148,7 +150,7 @@ pub enum Severity {
 }
 
 /// A kept conversation in a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversationEntry {
     pub id: String,
     pub began: Timestamp,
@@ -158,7 +160,7 @@ pub struct ConversationEntry {
 }
 
 /// A turn of a conversation that was kept.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeptTurnView {
     pub turn: u64,
     pub at: Timestamp,
@@ -189,14 +191,14 @@ impl From<&KeptTurn> for KeptTurnView {
 }
 
 /// What is being replayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replay {
     pub turn: u64,
     pub side: Side,
 }
 
 /// A fact from the session.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     State(TurnState),
     /// Loudness in dBFS, about 20 times a second while it changes. Dropped when the door does not keep up.
@@ -236,7 +238,7 @@ pub enum Event {
     Mark(StageMark),
     /// The engine is being loaded: what is at work, and how far the whole is, 0 to 1 (`None`: not known).
     EngineLoading {
-        what: String,
+        what: Told,
         fraction: Option<f32>,
     },
     /// The engine is loaded.
@@ -251,7 +253,7 @@ pub enum Event {
     /// The catalog and what is here of it. Replaces the list before.
     Models(Vec<ModelStatus>),
     Pull(PullProgress),
-    /// What this machine has, and which models suit it; told once, soon after the start.
+    /// What this machine has, and which models suit it; told when it is asked for.
     Outlook(Outlook),
     Devices {
         input: DeviceList,
@@ -270,8 +272,8 @@ pub enum Event {
     },
     /// Something the user should know, and what to do about it.
     Problem {
-        what: String,
-        remedy: String,
+        what: Told,
+        remedy: Told,
         severity: Severity,
     },
     /// The kept conversations that `query` finds, newest first, and which of them is going on. Replaces the list before.

@@ -1,6 +1,7 @@
 //! Everything the session thread is told, in one channel. Plain data, made on the threads around it.
 
 use super::command::Command;
+use super::told::Told;
 use super::voices::VoiceJob;
 use crate::audio::{AudioError, Card, Clip, DeviceList, Direction};
 use crate::conversation::export::Form;
@@ -51,7 +52,7 @@ pub enum EarEvent {
 /// What the engine says.
 pub enum EngineEvent {
     Loading {
-        what: String,
+        what: Told,
         fraction: f32,
     },
     /// Loaded and open; `load`: the number of the load.
@@ -76,7 +77,7 @@ pub enum EngineEvent {
     /// Something failed, after the load of this number began.
     Failed {
         load: u64,
-        why: String,
+        why: Told,
     },
 }
 

@@ -10,7 +10,10 @@ use crate::turn::endpoint::Opinion;
 use crate::turn::smart_turn::SmartTurn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, TrySendError, channel, sync_channel,
+};
+use std::time::Duration;
 
 /// What judges a pause.
 pub trait EndOfTurnJudge: Send {
@@ -27,10 +30,15 @@ impl EndOfTurnJudge for SmartTurn {
     }
 }
 
-/// Loads the end-of-turn model, on the judge's thread; `None` leaves the decision to silence alone.
-pub type EndOfTurnModel = Box<dyn FnOnce() -> Option<Box<dyn EndOfTurnJudge>> + Send>;
+/// Loads the end-of-turn model, on the judge's thread; `None` leaves the decision to silence alone, until it is asked for
+/// again: the model may be fetched while the session runs.
+pub type EndOfTurnModel = Box<dyn FnMut() -> Option<Box<dyn EndOfTurnJudge>> + Send>;
+
+/// How often a model that is not here is looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
 /// A pause to be judged.
+#[derive(PartialEq)]
 struct Question {
     pause: u64,
     silence_ms: u32,
@@ -40,7 +48,7 @@ struct Question {
 enum Answer {
     /// The model is loaded.
     Ready,
-    /// There is none, or it failed: the last word.
+    /// It failed: the last word.
     Gone,
     Judged {
         pause: u64,
@@ -120,12 +128,16 @@ impl Judge {
 }
 
 /// The thread.
-fn judge(model: EndOfTurnModel, asked: &Receiver<Question>, answer: &Sender<Answer>, current: &AtomicU64) {
-    // Whoever does not take an answer any more is gone, and so are the questions.
-    let Some(mut model) = model() else {
-        let _ = answer.send(Answer::Gone);
-        return;
+fn judge(mut load: EndOfTurnModel, asked: &Receiver<Question>, answer: &Sender<Answer>, current: &AtomicU64) {
+    let mut model = loop {
+        if let Some(model) = load() {
+            break model;
+        }
+        if asked.recv_timeout(LOOK_AGAIN) == Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
     };
+    // Whoever does not take an answer any more is gone, and so are the questions.
     let _ = answer.send(Answer::Ready);
     while let Ok(Question { pause, silence_ms, sound }) = asked.recv() {
         if pause != current.load(Ordering::Acquire) {
@@ -153,7 +165,7 @@ fn judge(model: EndOfTurnModel, asked: &Receiver<Question>, answer: &Sender<Answ
 mod tests {
     use super::*;
     use std::sync::mpsc;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     /// Says when it was asked, and answers when it is told to, with the given probability.
     struct Slow {
@@ -171,7 +183,8 @@ mod tests {
     fn slow() -> (Judge, Receiver<usize>, Sender<Result<f32, TurnError>>) {
         let (asked_in, asked) = channel();
         let (tell, told) = mpsc::channel();
-        let mut judge = Judge::start(Box::new(|| Some(Box::new(Slow { asked: asked_in, tell: told })))).unwrap();
+        let mut slow = Some(Slow { asked: asked_in, tell: told });
+        let mut judge = Judge::start(Box::new(move || slow.take().map(|slow| Box::new(slow) as _))).unwrap();
         wait(|| {
             judge.answer();
             judge.is_ready()
@@ -237,11 +250,27 @@ mod tests {
             !judge.is_ready()
         });
         assert!(!judge.is_asked());
+    }
 
-        let mut none = Judge::start(Box::new(|| None)).unwrap();
+    /// As when it is fetched while the program runs.
+    #[test]
+    fn a_judge_that_comes_late_is_found() {
+        let (looked, looks) = channel();
+        let (allow, allowed) = channel::<()>();
+        let (asked_in, _asked) = channel();
+        let (_tell, told) = mpsc::channel();
+        let mut slow = Some(Slow { asked: asked_in, tell: told });
+        let late = move || {
+            looked.send(()).unwrap();
+            allowed.try_recv().ok().and_then(|()| slow.take()).map(|slow| Box::new(slow) as _)
+        };
+        let mut judge = Judge::start(Box::new(late)).unwrap();
+        looks.recv().unwrap();
+        assert!(judge.answer().is_none() && !judge.is_ready(), "it is not here yet");
+        allow.send(()).unwrap();
         wait(|| {
-            none.ask(200, Vec::new());
-            none.answer().is_none() && !none.is_ready()
+            judge.answer();
+            judge.is_ready()
         });
     }
 }

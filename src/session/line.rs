@@ -4,6 +4,7 @@
 //! Invariants: at most one attempt to open is under way; an open device is given up only when it stopped working or when
 //! its successor is open, so that a change of the default device leaves no gap.
 
+use super::told::Told;
 use crate::audio::{AudioError, Backoff, Card, CardChoice, DeviceId, DeviceInfo, DeviceList, Direction, Trouble};
 use crate::time::Micros;
 use std::time::Duration;
@@ -45,7 +46,7 @@ pub struct Line {
     /// When a device that stopped working is missed.
     missed_at: Option<Micros>,
     backoff: Backoff,
-    trouble: Option<String>,
+    trouble: Option<Told>,
 }
 
 impl Line {
@@ -67,8 +68,8 @@ impl Line {
     }
 
     /// What is wrong, in words.
-    pub fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    pub fn trouble(&self) -> Option<&Told> {
+        self.trouble.as_ref()
     }
 
     /// The name of the open device, for people.
@@ -148,8 +149,8 @@ impl Line {
             }
             Err(error) => {
                 self.retry_at = Some(now + self.backoff.failed());
-                let text = error.to_string();
-                let news = self.trouble.as_deref() != Some(&text);
+                let text = Told::from(&error);
+                let news = self.trouble.as_ref() != Some(&text);
                 if !self.is_open() {
                     self.trouble = Some(text);
                 }
@@ -185,7 +186,7 @@ impl Line {
 
     /// The open device stopped working, for this reason: returns its card, to be closed. It will be missed a little later,
     /// or at once when nothing could take its place.
-    pub fn fail(&mut self, why: String, replaceable: bool, now: Micros) -> Option<Card> {
+    pub fn fail(&mut self, why: Told, replaceable: bool, now: Micros) -> Option<Card> {
         self.trouble = Some(why);
         self.missed_at = Some(if replaceable { now + GRACE } else { now });
         self.open_id = None;
@@ -273,7 +274,7 @@ mod tests {
         let mut line = Line::new(Direction::Input, None);
         open(&mut line, &list, "a");
         assert!(line.fail("it broke".into(), true, Micros(0)).is_some());
-        assert_eq!((line.is_open(), line.trouble()), (false, Some("it broke")));
+        assert_eq!((line.is_open(), line.trouble()), (false, Some(&"it broke".into())));
         assert!(!line.becomes_missed(Micros(1_400_000)));
         open(&mut line, &list, "a");
         assert!(!line.becomes_missed(Micros(9_000_000)) && line.trouble().is_none());

@@ -29,6 +29,7 @@ mod preview;
 mod pulls;
 mod recorder;
 mod sink;
+pub mod told;
 mod turn_record;
 mod turn_sound;
 mod utterance;
@@ -79,7 +80,7 @@ pub struct Parts {
     /// Where models are kept and fetched to.
     pub store: Store,
     /// Something the user should know at the beginning.
-    pub greeting: Option<String>,
+    pub greeting: Option<told::Told>,
 }
 
 /// What a session on a desktop has beside its [`Parts`].
@@ -156,7 +157,7 @@ pub fn start_with(parts: Parts, extras: Extras) -> Result<(Session, EventSource)
     let (judge, eagerness) = (judge::Judge::start(parts.end_of_turn)?, parts.eagerness);
     thread("ear", move || ear::run(&ear_jobs, &to_session, judge, eagerness))?;
     if let Some(what) = parts.greeting {
-        events.send(Event::Problem { what, remedy: String::new(), severity: Severity::Note });
+        events.send(Event::Problem { what, remedy: told::Told::default(), severity: Severity::Note });
     }
     let archivist = match extras.archive {
         Some(archive) => {

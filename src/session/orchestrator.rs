@@ -25,6 +25,7 @@ use super::mouth::{LiveEpoch, MouthJob};
 use super::preview::Preview;
 use super::recorder::Recorder;
 use super::sink::SessionSink;
+use super::told::Told;
 use super::turn_record::TurnRecord;
 use super::turn_sound::TurnSound;
 use super::utterance::Utterance;
@@ -85,7 +86,7 @@ pub struct Orchestrator {
     doubt: Option<BackChannel>,
     barge_in: BargeIn,
     typed: Option<String>,
-    fault: Option<String>,
+    fault: Option<Told>,
     shown: Option<TurnState>,
 }
 
@@ -211,9 +212,10 @@ impl Orchestrator {
             Command::SetVolume(volume) => self.cards.set_volume(volume),
             Command::SetMuted(muted) => self.listening.muted = muted,
             Command::SetEagerness(eagerness) => self.to_ear(EarJob::Eagerness(eagerness)),
+            Command::LookAtMachine => self.errands.look_at_machine(),
             Command::PullModels(ids) => self.errands.pull(ids),
             Command::AgreeAndPull(id) => self.errands.agree_and_pull(id),
-            Command::ImportModels => self.errands.import(),
+            Command::ImportModels { title } => self.errands.import(&title),
             Command::PausePull { model } => self.errands.pause_pull(&model),
             Command::ResumePull { model } => self.errands.resume_pull(&model),
             Command::CancelPull { model } => self.errands.cancel_pull(&model),
@@ -453,12 +455,13 @@ impl Orchestrator {
     fn show_state(&mut self) {
         let state = match (self.turn.phase(), &self.fault) {
             (_, Some(why)) => {
-                TurnState::Faulted { why: why.clone(), remedy: "Mend what it says, then press Retry.".into() }
+                let remedy = Told::new("told-mend-and-retry", "Mend what it says, then press Try again.");
+                TurnState::Faulted { why: why.clone(), remedy }
             }
             _ if self.engine.is_none() => TurnState::Loading,
             (Phase::Listening | Phase::Degraded | Phase::Faulted, _) => match self.cards.trouble() {
-                Some(why) => TurnState::Degraded { why },
-                None => TurnState::Listening,
+                why if why.is_empty() => TurnState::Listening,
+                why => TurnState::Degraded { why },
             },
             (Phase::Capturing, _) => TurnState::Capturing,
             (Phase::MaybeDone, _) => TurnState::MaybeDone,

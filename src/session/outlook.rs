@@ -4,9 +4,10 @@
 use crate::engine::device;
 use crate::engine::omni::ways::{room, ways};
 use crate::weights::fit::Machine;
+use serde::{Deserialize, Serialize};
 
 /// What there is to run on, and what could be run on it. Sizes in bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outlook {
     /// Main memory.
     pub memory: u64,
@@ -19,7 +20,7 @@ pub struct Outlook {
 }
 
 /// A graphics card.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutlookGpu {
     pub name: String,
     pub memory: u64,
@@ -28,7 +29,7 @@ pub struct OutlookGpu {
 }
 
 /// A precision to load the omni model in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutlookWay {
     pub name: String,
     /// What it needs of the graphics card's memory.

@@ -5,13 +5,12 @@
 //! fetched, or paused. What has arrived of a model is kept whatever happens.
 
 use super::event::{Event, EventSink, PullProgress, PullState, Severity};
+use super::told::Told;
 use crate::engine::CancelToken;
 use crate::weights::{Catalog, Progress, PullOptions, Source, Store, WeightsError, pull};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-const AGAIN: &str = "Try again: what has arrived is kept.";
 
 /// A model to fetch.
 #[derive(Clone, Debug)]
@@ -203,12 +202,14 @@ impl Pulls {
                 // Whatever it is (no network, a full disk), the next model would meet it too.
                 queue.waiting.clear();
                 let remedy = match error {
-                    WeightsError::Terms { .. } => "Read its licence under Models and agree to it there.",
-                    _ => AGAIN,
+                    WeightsError::Terms { .. } => {
+                        Told::new("pull-read-terms", "Read its licence under Models and agree to it there.")
+                    }
+                    _ => Told::new("pull-again", "Try again: what has arrived is kept."),
                 };
-                let failed = PullState::Failed { why: error.to_string(), remedy: remedy.to_owned() };
+                let what = Told::from(&error);
+                let failed = PullState::Failed { why: what.clone(), remedy: remedy.clone() };
                 self.tell(&wanted, failed, done, total, 0.0);
-                let (what, remedy) = (error.to_string(), remedy.to_owned());
                 self.events.send(Event::Problem { what, remedy, severity: Severity::Error });
             }
         }

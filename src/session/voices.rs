@@ -6,10 +6,12 @@
 
 use super::event::{Event, EventSink};
 use super::inbox::Inbox;
+use super::told::Told;
 use crate::engine::HEARING_RATE;
 pub use crate::voice::library::CONSENT;
 use crate::voice::{self, KeptVoice, Recording, VoiceError, VoiceLibrary};
 pub use crate::voice::{Aspect, Finding, Grade, Span};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
@@ -20,8 +22,10 @@ const PEAKS: usize = 300;
 /// What is asked about voices.
 #[derive(Clone, Debug, PartialEq)]
 pub enum VoiceCommand {
-    /// Ask the user for a file, then check it.
-    Ask,
+    /// Ask the user for a file, then check it. `title`: what stands above the dialog.
+    Ask {
+        title: String,
+    },
     /// Read a recording and check it: [`VoiceEvent::Checked`] or [`VoiceEvent::Refused`] follows.
     Check {
         file: PathBuf,
@@ -69,13 +73,13 @@ pub enum Sample {
 }
 
 /// What is told about voices.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum VoiceEvent {
     /// An engine is ready, which can or cannot speak in a given voice.
     Engine { clones: bool },
     /// The voices that are kept, by name; replaces the list before. `broken`: a sentence for each folder that is no
     /// voice any more.
-    Listed { voices: Vec<VoiceEntry>, broken: Vec<String> },
+    Listed { voices: Vec<VoiceEntry>, broken: Vec<Told> },
     /// So many seconds have been recorded; `None`: the recording is over.
     Recording(Option<f64>),
     /// A recording is being read.
@@ -87,23 +91,23 @@ pub enum VoiceEvent {
     /// The voice with this id was kept.
     Kept { id: String },
     /// What was asked for cannot be done, and what to do about it.
-    Refused { why: String },
+    Refused { why: Told },
     /// A sample began, or ceased, to sound.
     Previewing(bool),
 }
 
 /// A kept voice, as a door shows it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VoiceEntry {
     pub id: String,
     pub name: String,
     /// Length and origin, for people.
-    pub details: String,
+    pub details: Told,
     pub grade: Grade,
 }
 
 /// A recording that is being looked at.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VoiceDraft {
     /// Grows with every recording that is read: another number, another recording.
     pub number: u64,
@@ -163,7 +167,7 @@ impl Desk {
         self.list();
         while let Ok(command) = commands.recv() {
             if let Err(error) = self.take(command) {
-                self.tell(VoiceEvent::Refused { why: error.to_string() });
+                self.tell(VoiceEvent::Refused { why: Told::from(&error) });
             }
         }
     }
@@ -214,7 +218,10 @@ impl Desk {
             VoiceCommand::Preview(Sample::Chime) => self.hand(VoiceJob::Play(chime().into())),
             VoiceCommand::Preview(Sample::Kept(id)) => self.hand(VoiceJob::Play(self.library.find(&id)?.samples()?)),
             // The session's own.
-            VoiceCommand::Ask | VoiceCommand::StopPreview | VoiceCommand::Record | VoiceCommand::StopRecording => {}
+            VoiceCommand::Ask { .. }
+            | VoiceCommand::StopPreview
+            | VoiceCommand::Record
+            | VoiceCommand::StopRecording => {}
         }
         Ok(())
     }
@@ -243,7 +250,11 @@ impl Desk {
     fn list(&self) {
         let listing = self.library.list();
         let voices = listing.voices.iter().map(entry).collect();
-        let broken = listing.broken.iter().map(|b| format!("{}: {}", b.folder.display(), b.why)).collect();
+        let broken = listing.broken.iter().map(|b| {
+            let folder = b.folder.display();
+            Told::new("voice-damaged", format!("{folder}: {}", b.why)).with("folder", folder)
+        });
+        let broken = broken.collect();
         self.tell(VoiceEvent::Listed { voices, broken });
     }
 
@@ -259,7 +270,9 @@ impl Desk {
 
 fn entry(kept: &KeptVoice) -> VoiceEntry {
     let record = &kept.record;
-    let details = format!("{:.1} s from {}", record.span.seconds(), file_name(Path::new(&record.source)));
+    let (seconds, file) = (format!("{:.1}", record.span.seconds()), file_name(Path::new(&record.source)));
+    let details = Told::new("voice-details", format!("{seconds} s from {file}")).with("seconds", seconds);
+    let details = details.with("file", file);
     VoiceEntry { id: kept.id.clone(), name: record.name.clone(), details, grade: record.check.grade }
 }
 

@@ -52,6 +52,45 @@ pub enum Aspect {
     Swing,
 }
 
+/// What to do about an aspect that is not fine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    Longer,
+    NoVoice,
+    LittleSpeech,
+    Silent,
+    TooLoud,
+    TooQuiet,
+    Clipped,
+    Noisy,
+    Breaks,
+    Hum,
+    Flat,
+}
+
+impl Advice {
+    /// In words, for people.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Advice::Longer => "record 5 to 15 seconds of one person speaking",
+            Advice::NoVoice => "no voice was found: choose a recording of one person speaking, without music",
+            Advice::LittleSpeech => {
+                "much of it is not speech: speak without long breaks and without music, or choose another stretch"
+            }
+            Advice::Silent => "there is no sound in it: check the microphone, or choose another stretch",
+            Advice::TooLoud => "too loud: step back from the microphone, or turn its gain down",
+            Advice::TooQuiet => "too quiet: speak closer to the microphone, or turn its gain up",
+            Advice::Clipped => "the sound is cut off at its loudest: turn the microphone's gain down and record again",
+            Advice::Noisy => {
+                "noisy: choose a quieter room, close the window, switch off fans, and speak closer to the microphone"
+            }
+            Advice::Breaks => "speak on without breaks, or choose a stretch without them",
+            Advice::Hum => "keep the cable away from mains leads, switch off what hums or plays, and record again",
+            Advice::Flat => "it does not rise and fall as a voice does: choose speech without noise or music behind it",
+        }
+    }
+}
+
 /// One aspect of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
@@ -63,6 +102,25 @@ pub struct Finding {
     pub what: String,
     /// What to do about it; empty when nothing needs to be done.
     pub advice: String,
+}
+
+impl Finding {
+    /// What to do about it, if anything.
+    pub fn advised(&self) -> Option<Advice> {
+        (self.grade != Grade::Ok).then(|| match self.aspect {
+            Aspect::Length => Advice::Longer,
+            Aspect::Speech if self.value < VOICELESS => Advice::NoVoice,
+            Aspect::Speech => Advice::LittleSpeech,
+            Aspect::Level if self.value <= f64::from(SILENCE_DB) => Advice::Silent,
+            Aspect::Level if self.value > LOUDEST => Advice::TooLoud,
+            Aspect::Level => Advice::TooQuiet,
+            Aspect::Clipping => Advice::Clipped,
+            Aspect::Noise => Advice::Noisy,
+            Aspect::Silences => Advice::Breaks,
+            Aspect::Hum => Advice::Hum,
+            Aspect::Swing => Advice::Flat,
+        })
+    }
 }
 
 /// What was found in a recording.
@@ -119,6 +177,8 @@ impl Limits {
 const LENGTH: Limits = Limits { good: 5.0, usable: 3.0 };
 /// Judgement: read speech is speech for three quarters of the time; below a third the model hears mostly the room.
 const SPEECH: Limits = Limits { good: 0.55, usable: 0.33 };
+/// Share. With less, nobody speaks in it at all (judgement).
+const VOICELESS: f64 = 0.05;
 /// dBFS. Speech in telephony is kept at -26 (ITU-T P.56, G.191); 16 dB below that is a microphone across the room; 30 dB
 /// below, a 16-bit recording has lost its consonants, which lie up to 20 dB under the vowels, to its own noise.
 const LEVEL: Limits = Limits { good: -42.0, usable: -56.0 };
@@ -150,45 +210,30 @@ impl Recording {
             findings.push(hum_below(hum::loudest(self.samples(wanted)), level_db));
             findings.push(swing(self.swing_db(wanted)));
         } else {
-            let advice = "there is no sound in it: check the microphone, or choose another stretch".to_owned();
-            let what = "silence".to_owned();
-            findings.push(Finding { aspect: Aspect::Level, grade: Grade::NotUsable, value: level_db, what, advice });
+            findings.push(finding(Aspect::Level, Grade::NotUsable, level_db, "silence".to_owned()));
         }
         let grade = findings.iter().map(|f| f.grade).max().unwrap_or_default();
         Check { seconds: self.seconds(), span: wanted, grade, findings }
     }
 }
 
-fn finding(aspect: Aspect, grade: Grade, value: f64, what: String, advice: &str) -> Finding {
-    let advice = if grade == Grade::Ok { String::new() } else { advice.to_owned() };
-    Finding { aspect, grade, value, what, advice }
+fn finding(aspect: Aspect, grade: Grade, value: f64, what: String) -> Finding {
+    let found = Finding { aspect, grade, value, what, advice: String::new() };
+    Finding { advice: found.advised().map_or("", Advice::words).to_owned(), ..found }
 }
 
 fn length(seconds: f64) -> Finding {
-    let advice = "record 5 to 15 seconds of one person speaking";
-    let what = format!("{seconds:.1} s long");
     debug_assert!(seconds <= LONGEST_S + 1e-6);
-    finding(Aspect::Length, LENGTH.at_least(seconds), seconds, what, advice)
+    finding(Aspect::Length, LENGTH.at_least(seconds), seconds, format!("{seconds:.1} s long"))
 }
 
 fn speech(share: f64) -> Finding {
-    let grade = SPEECH.at_least(share);
-    let advice = if share < 0.05 {
-        "no voice was found: choose a recording of one person speaking, without music"
-    } else {
-        "much of it is not speech: speak without long breaks and without music, or choose another stretch"
-    };
-    finding(Aspect::Speech, grade, share, format!("speech {:.0} % of the time", share * 100.0), advice)
+    finding(Aspect::Speech, SPEECH.at_least(share), share, format!("speech {:.0} % of the time", share * 100.0))
 }
 
 fn level(db: f64) -> Finding {
-    let what = format!("level {db:.0} dBFS");
-    if db > LOUDEST {
-        let advice = "too loud: step back from the microphone, or turn its gain down";
-        return finding(Aspect::Level, Grade::Usable, db, what, advice);
-    }
-    let advice = "too quiet: speak closer to the microphone, or turn its gain up";
-    finding(Aspect::Level, LEVEL.at_least(db), db, what, advice)
+    let grade = if db > LOUDEST { Grade::Usable } else { LEVEL.at_least(db) };
+    finding(Aspect::Level, grade, db, format!("level {db:.0} dBFS"))
 }
 
 fn clipping(share: f64) -> Finding {
@@ -198,14 +243,12 @@ fn clipping(share: f64) -> Finding {
         _ => Grade::NotUsable,
     };
     let what = if share == 0.0 { "not clipped".to_owned() } else { format!("{:.2} % clipped", share * 100.0) };
-    let advice = "the sound is cut off at its loudest: turn the microphone's gain down and record again";
-    finding(Aspect::Clipping, grade, share, what, advice)
+    finding(Aspect::Clipping, grade, share, what)
 }
 
 fn noise(snr_db: f64) -> Finding {
     let what = format!("background {snr_db:.0} dB below the voice");
-    let advice = "noisy: choose a quieter room, close the window, switch off fans, and speak closer to the microphone";
-    finding(Aspect::Noise, NOISE.at_least(snr_db), snr_db, what, advice)
+    finding(Aspect::Noise, NOISE.at_least(snr_db), snr_db, what)
 }
 
 fn silences(count: usize) -> Finding {
@@ -215,23 +258,21 @@ fn silences(count: usize) -> Finding {
         1 => "one long silence".to_owned(),
         n => format!("{n} silences of more than {LONG_SILENCE_S:.0} s"),
     };
-    finding(Aspect::Silences, grade, count as f64, what, "speak on without breaks, or choose a stretch without them")
+    finding(Aspect::Silences, grade, count as f64, what)
 }
 
 fn hum_below(tone: Option<Tone>, level_db: f64) -> Finding {
     let Some(tone) = tone else {
-        return finding(Aspect::Hum, Grade::Ok, f64::from(-SILENCE_DB), "no hum".to_owned(), "");
+        return finding(Aspect::Hum, Grade::Ok, f64::from(-SILENCE_DB), "no hum".to_owned());
     };
     let below = level_db - tone.level_db;
     let what = format!("a steady tone at {:.0} Hz, {below:.0} dB below the voice", tone.hz);
-    let advice = "keep the cable away from mains leads, switch off what hums or plays, and record again";
-    finding(Aspect::Hum, HUM.at_least(below), below, what, advice)
+    finding(Aspect::Hum, HUM.at_least(below), below, what)
 }
 
 fn swing(db: f64) -> Finding {
     let grade = if db < SWING { Grade::NotUsable } else { Grade::Ok };
-    let advice = "it does not rise and fall as a voice does: choose speech without noise or music behind it";
-    finding(Aspect::Swing, grade, db, format!("rises and falls by {db:.0} dB"), advice)
+    finding(Aspect::Swing, grade, db, format!("rises and falls by {db:.0} dB"))
 }
 
 #[cfg(test)]

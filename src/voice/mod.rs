@@ -11,7 +11,7 @@ pub mod hum;
 pub mod library;
 pub mod recording;
 
-pub use check::{Aspect, Check, Finding, Grade};
+pub use check::{Advice, Aspect, Check, Finding, Grade};
 pub use library::{KeptVoice, Listing, VoiceLibrary};
 pub use recording::{Recording, Span};
 
@@ -29,6 +29,8 @@ pub enum VoiceError {
     File(#[from] FileError),
     #[error(transparent)]
     Rate(#[from] ResampleError),
+    #[error("the recording was stopped before anything was said: record 5 to 15 seconds")]
+    NothingSaid,
     #[error("{path} cannot be used as a voice: {why}")]
     NotUsable { path: PathBuf, why: String },
     #[error("there is no voice called \"{name}\" (there are: {known}): see `antiphon voices list`, or add one")]
@@ -62,8 +64,7 @@ pub const MICROPHONE: &str = "microphone";
 /// When it is too short to look at.
 pub fn recorded(samples: &[f32]) -> Result<Recording, VoiceError> {
     if samples.len() < HEARING_RATE as usize / 2 {
-        let why = "it was stopped before anything was said: record 5 to 15 seconds".to_owned();
-        return Err(VoiceError::NotUsable { path: "the recording".into(), why });
+        return Err(VoiceError::NothingSaid);
     }
     Ok(Recording::new(&Clip { samples: samples.to_vec(), rate: HEARING_RATE })?)
 }

@@ -124,7 +124,7 @@ impl Rig {
         let mut words = String::new();
         self.until("the degraded state", |e| {
             if let Event::State(TurnState::Degraded { why }) = e {
-                words.clone_from(why);
+                words = why.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                 return true;
             }
             false

@@ -78,7 +78,13 @@ fn kept_conversations_are_searched_opened_exported_and_deleted() {
     assert_eq!(window.commands(), [deleted("b", true), deleted("a", false)]);
     window.press("Markdown");
     window.press("Stereo wav");
-    assert_eq!(window.commands(), [Form::Markdown, Form::StereoWav].map(|form| Command::Export { id: None, form }));
+    assert_eq!(
+        window.commands(),
+        [Form::Markdown, Form::StereoWav].map(|form| {
+            let title = "Export this conversation".into();
+            Command::Export { id: None, form, title }
+        })
+    );
     window.harness.get_by_label(english(history::SEARCH)).focus();
     window.harness.run();
     window.harness.get_by_label(english(history::SEARCH)).type_text("owl");

@@ -154,7 +154,7 @@ fn every_panel_is_in_chinese() {
         TurnState::Thinking,
         TurnState::Speaking,
         TurnState::Ducked,
-        TurnState::Degraded { why: "麦克风断开".into() },
+        TurnState::Degraded { why: vec!["麦克风断开".into()] },
         TurnState::Faulted { why: "内存不足".into(), remedy: "请关闭程序".into() },
         TurnState::Idle,
         TurnState::Listening,

@@ -55,7 +55,7 @@ fn trouble_is_told_with_its_remedy() {
     window.press(banners::RETRY);
     assert_eq!(window.commands(), [Command::RetryAfterFault]);
     window.tell([
-        Event::State(TurnState::Degraded { why: "The microphone is gone".into() }),
+        Event::State(TurnState::Degraded { why: vec!["The microphone is gone".into()] }),
         Event::Problem { what: "It is loud".into(), remedy: "Whisper".into(), severity: Severity::Warning },
     ]);
     assert!(window.has("The microphone is gone") && window.has("It is loud") && window.has("Whisper"));

@@ -22,7 +22,7 @@ fn every_state_shows_its_words() {
         (TurnState::Thinking, "Thinking"),
         (TurnState::Speaking, "Speaking"),
         (TurnState::Ducked, "Speaking softly"),
-        (TurnState::Degraded { why: "The microphone is gone".into() }, "Sound device lost"),
+        (TurnState::Degraded { why: vec!["The microphone is gone".into()] }, "Sound device lost"),
         (TurnState::Faulted { why: "Out of memory".into(), remedy: "Close programs".into() }, "Stopped by a fault"),
     ];
     let mut window = Window::open();

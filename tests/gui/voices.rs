@@ -49,7 +49,7 @@ fn a_voice_is_added_by_dialog_or_drop_checked_and_kept() {
     let mut window = Window::open();
     window.press("Voices");
     window.press(voices::ADD);
-    assert_eq!(window.commands(), [Command::Voice(VoiceCommand::Ask)]);
+    assert_eq!(window.commands(), [Command::Voice(VoiceCommand::Ask { title: "A recording of the voice".into() })]);
     window.press("Voices");
     assert!(!window.has(voices::ADD));
     window.harness.input_mut().dropped_files.push(Arc::new(Dropped("/tmp/aunt.wav".into())));

@@ -79,8 +79,9 @@ impl Window {
         self.harness.query_all_by_label_contains(label).next().is_some()
     }
 
+    /// What was asked of the session, but for the question about this machine, which the first steps ask by themselves.
     pub(crate) fn commands(&self) -> Vec<Command> {
-        self.commands.try_iter().collect()
+        self.commands.try_iter().filter(|command| *command != Command::LookAtMachine).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::theme::Palette;
 use super::super::view_state::ViewState;
 use super::super::widgets::{Icon, Look, icon_button};
-use super::super::words::t;
+use super::super::words::{t, told};
 use crate::session::command::Command;
 use crate::session::event::{Severity, TurnState};
 use eframe::egui::accesskit::Live;
@@ -21,8 +21,11 @@ pub fn show(ui: &mut Ui, view: &mut ViewState, commands: &mut Vec<Command>) {
     let retry = match &view.state {
         // The first steps say what to do about models that are missing.
         TurnState::Faulted { .. } if view.is_first_run() => false,
-        TurnState::Faulted { why, remedy } => banner(ui, Severity::Error, why, remedy, Some(t(RETRY))),
-        TurnState::Degraded { why } => banner(ui, Severity::Warning, why, t("degraded-remedy"), None),
+        TurnState::Faulted { why, remedy } => banner(ui, Severity::Error, &told(why), &told(remedy), Some(t(RETRY))),
+        TurnState::Degraded { why } => {
+            let why: Vec<String> = why.iter().map(told).collect();
+            banner(ui, Severity::Warning, &why.join("\n"), t("degraded-remedy"), None)
+        }
         _ => false,
     };
     if retry {
@@ -30,7 +33,7 @@ pub fn show(ui: &mut Ui, view: &mut ViewState, commands: &mut Vec<Command>) {
     }
     let mut dismissed = None;
     for (index, problem) in view.problems.iter().enumerate().filter(|(_, problem)| !view.state_says(problem)) {
-        let close = closable(ui, problem.severity, &problem.what, &problem.remedy);
+        let close = closable(ui, problem.severity, &told(&problem.what), &told(&problem.remedy));
         if close {
             dismissed = Some(index);
         }

@@ -4,7 +4,7 @@
 
 use super::super::theme::{CARD_RADIUS, Palette};
 use super::super::view_state::{TurnView, ViewState};
-use super::super::words::{fill, t};
+use super::super::words::{fill, t, told};
 use super::exchange;
 use crate::conversation::Side;
 use crate::session::command::Command;
@@ -170,7 +170,7 @@ fn welcome(ui: &mut Ui, view: &ViewState) {
         }
         if let (TurnState::Loading, Some(loading)) = (&view.state, &view.loading) {
             ui.add_space(10.0);
-            super::models::progress(ui, loading.fraction, &fill("loading", &[("what", &loading.what)]), 260.0);
+            super::models::progress(ui, loading.fraction, &fill("loading", &[("what", &told(&loading.what))]), 260.0);
         }
     });
 }

@@ -12,7 +12,7 @@ use crate::session::command::Command;
 use crate::session::event::{ModelKind, ModelState, ModelStatus, Outlook};
 use crate::session::voices::{Sample, VoiceCommand};
 use crate::settings::Settings;
-use eframe::egui::{Button, Label, Layout, Margin, RichText, ScrollArea, Ui, vec2};
+use eframe::egui::{Button, Label, Margin, RichText, ScrollArea, Ui, vec2};
 
 /// Fetches what the engine needs.
 pub const GET_MODELS: &str = "get-models";
@@ -158,7 +158,7 @@ fn sound(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
         true => (STOP_CHIME, VoiceCommand::StopPreview),
         false => (CHIME, VoiceCommand::Preview(Sample::Chime)),
     };
-    ui.with_layout(Layout::left_to_right(eframe::egui::Align::Center).with_main_wrap(true), |ui| {
+    ui.horizontal_wrapped(|ui| {
         let can = view.output.open.is_some();
         if ui.add_enabled(can, Button::new(t(label))).clicked() {
             commands.push(Command::Voice(command));

@@ -91,7 +91,8 @@ impl HistoryPanel {
             ui.spacing_mut().item_spacing.x = 4.0;
             for form in Form::ALL {
                 if ui.add_enabled(view.history.open.is_some(), Button::new(form_title(form)).small()).clicked() {
-                    commands.push(Command::Export { id: None, form });
+                    let title = t("history-export").to_owned();
+                    commands.push(Command::Export { id: None, form, title });
                 }
             }
         });

@@ -167,6 +167,8 @@ fn counters(ui: &mut Ui, meters: &Meters) {
         ],
     ];
     for cells in rows {
+        // Nearer to its own name than to the figure below.
+        ui.add_space(4.0);
         let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 36.0), Sense::hover());
         let width = rect.width() / cells.len() as f32;
         for ((name, value, is_bad, hint), index) in cells.into_iter().zip(0u8..) {
@@ -200,7 +202,8 @@ fn exports(ui: &mut Ui, meters: &Meters, commands: &mut Vec<Command>) {
         if ui.add(Button::new(t(SAVE_TRACE)).small()).on_hover_text(hint).clicked() {
             let turn = meters.last.as_ref().map_or(0, |report| report.turn);
             let name = format!("antiphon-turn-{turn}.trace.json");
-            commands.push(Command::SaveText { name, text: to_trace_json(&meters.marks) });
+            let title = t(SAVE_TRACE).trim_end_matches('…').to_owned();
+            commands.push(Command::SaveText { name, text: to_trace_json(&meters.marks), title });
         }
     });
 }

@@ -20,7 +20,7 @@ use super::words::fill;
 use std::time::Duration;
 
 /// A size as download pages show it: powers of 1000, two or three figures.
-fn human_bytes(bytes: u64) -> String {
+pub(super) fn human_bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 999.5 {

@@ -2,7 +2,7 @@
 
 use super::super::theme::Palette;
 use super::super::view_state::{ViewState, time_left};
-use super::super::words::{fill, t};
+use super::super::words::{fill, t, told};
 use super::terms::Reading;
 use super::{human_bytes, human_time};
 use crate::session::command::Command;
@@ -30,7 +30,7 @@ pub fn show(ui: &mut Ui, view: &ViewState, reading: &mut Reading, commands: &mut
             commands.push(Command::PullModels(missing));
         }
         if ui.button(t(IMPORT)).on_hover_text(t("models-import-hint")).clicked() {
-            commands.push(Command::ImportModels);
+            commands.push(Command::ImportModels { title: t("dialog-models").to_owned() });
         }
     }
     for model in &view.models {
@@ -43,7 +43,7 @@ pub fn show(ui: &mut Ui, view: &ViewState, reading: &mut Reading, commands: &mut
 
 fn engine(ui: &mut Ui, view: &ViewState) {
     if let (TurnState::Loading, Some(loading)) = (&view.state, &view.loading) {
-        progress(ui, loading.fraction, &fill("loading", &[("what", &loading.what)]), ui.available_width());
+        progress(ui, loading.fraction, &fill("loading", &[("what", &told(&loading.what))]), ui.available_width());
     } else if let Some(engine) = &view.engine {
         ui.add(Label::new(fill("engine-ready", &[("name", &engine.name)])).wrap());
         ui.add(Label::new(RichText::new(&engine.description).small().weak()).wrap());
@@ -95,10 +95,12 @@ fn pull_row(ui: &mut Ui, view: &ViewState, pull: &PullProgress, commands: &mut V
         }
         PullState::Failed { why, remedy } => {
             ui.add(
-                Label::new(RichText::new(fill("pull-failed", &[("title", title), ("why", why)])).color(palette.red))
-                    .wrap(),
+                Label::new(
+                    RichText::new(fill("pull-failed", &[("title", title), ("why", &told(why))])).color(palette.red),
+                )
+                .wrap(),
             );
-            ui.add(Label::new(RichText::new(remedy).small()).wrap());
+            ui.add(Label::new(RichText::new(told(remedy)).small()).wrap());
         }
         PullState::Paused => {
             ui.add(Label::new(RichText::new(fill("pull-paused", &[("title", title)])).small().weak()).wrap());
@@ -115,17 +117,22 @@ fn pull_row(ui: &mut Ui, view: &ViewState, pull: &PullProgress, commands: &mut V
     }
 }
 
-/// The buttons that pause fetching a model, go on with it, and call it off.
+/// The buttons that pause fetching a model, go on with it, and, right of that, call it off.
 pub fn stop_or_go_on(ui: &mut Ui, view: &ViewState, id: &str, commands: &mut Vec<Command>) {
-    let model = id.to_owned();
-    if ui.button(t(CANCEL)).clicked() {
-        commands.push(Command::CancelPull { model });
-    } else if view.paused.iter().any(|paused| paused == id) {
-        if ui.button(t(RESUME)).clicked() {
-            commands.push(Command::ResumePull { model });
+    let paused = view.paused.iter().any(|paused| paused == id);
+    let mut buttons = [if paused { RESUME } else { PAUSE }, CANCEL];
+    if ui.layout().prefer_right_to_left() {
+        buttons.reverse();
+    }
+    for label in buttons {
+        if ui.button(t(label)).clicked() {
+            let model = id.to_owned();
+            commands.push(match label {
+                CANCEL => Command::CancelPull { model },
+                RESUME => Command::ResumePull { model },
+                _ => Command::PausePull { model },
+            });
         }
-    } else if ui.button(t(PAUSE)).clicked() {
-        commands.push(Command::PausePull { model });
     }
 }
 
@@ -152,6 +159,7 @@ fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, reading: &mut Reading
     ui.horizontal(|ui| {
         let (status, colour) = match &model.state {
             ModelState::Ready => (t("model-ready").to_owned(), palette.green),
+            _ if view.is_fetching(&model.id) => (t("model-coming").to_owned(), palette.accent),
             ModelState::Absent => (t("model-absent").to_owned(), palette.muted),
             ModelState::Partial { have } => (format!("{} %", 100 * have / model.bytes.max(1)), palette.amber),
             ModelState::Broken { .. } => (t("model-broken").to_owned(), palette.red),
@@ -176,14 +184,15 @@ fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, reading: &mut Reading
             ui.with_layout(Layout::top_down(Align::Min), |ui| {
                 ui.spacing_mut().item_spacing.y = 0.0;
                 ui.add(Label::new(&model.title).truncate());
-                let facts = format!("{} · {} · {}", model.purpose, human_bytes(model.bytes), model.licence);
+                let facts = format!("{} · {}", human_bytes(model.bytes), model.licence);
                 ui.add(Label::new(RichText::new(facts).small().weak()).truncate());
                 if let ModelState::Broken { why } = &model.state {
-                    ui.add(Label::new(RichText::new(why).small().color(palette.red)).wrap());
+                    ui.add(Label::new(RichText::new(told(why)).small().color(palette.red)).wrap());
                 }
             });
         });
     });
+    ui.add(Label::new(RichText::new(told(&model.purpose)).small().weak()).wrap());
     reading.show(ui, model, commands);
 }
 

@@ -1,6 +1,7 @@
 //! How the assistant behaves, what is kept, and how the window looks. Window thread.
 
 use super::super::view_state::ViewState;
+use super::super::widgets::outlined;
 use super::super::words::t;
 use crate::session::EngineSelection;
 use crate::session::command::{Command, Eagerness, Keep};
@@ -26,10 +27,10 @@ pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &m
     if choice(ui, &mut settings.eagerness, Eagerness::ALL.map(|value| (value, told(value)))) {
         commands.push(Command::SetEagerness(settings.eagerness));
     }
-    if ui.checkbox(&mut settings.half_duplex, t(HALF_DUPLEX)).changed() {
+    if outlined(ui, |ui| ui.checkbox(&mut settings.half_duplex, t(HALF_DUPLEX))).changed() {
         commands.push(Command::SetHalfDuplex(settings.half_duplex));
     }
-    if ui.checkbox(&mut settings.headphones, t(HEADPHONES)).changed() {
+    if outlined(ui, |ui| ui.checkbox(&mut settings.headphones, t(HEADPHONES))).changed() {
         commands.push(Command::SetHeadphones(settings.headphones));
     }
     caption(ui, t("keep"));

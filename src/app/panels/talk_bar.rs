@@ -36,13 +36,20 @@ pub struct TalkBar {
     was_down: bool,
 }
 
+/// The state as it is shown: that models are missing is no fault at the first steps, which fetch them.
+fn shown_state(view: &ViewState) -> &TurnState {
+    match &view.state {
+        TurnState::Faulted { .. } if view.is_first_run() => &TurnState::Idle,
+        state => state,
+    }
+}
+
 /// The words for a state, next to the talk button.
 pub fn state_label(view: &ViewState, hands_free: bool) -> &'static str {
     if view.session_gone {
         return t("state-gone");
     }
-    match &view.state {
-        TurnState::Faulted { .. } if view.is_first_run() => t("state-idle"),
+    match shown_state(view) {
         TurnState::Idle => t("state-idle"),
         TurnState::Loading => t("state-loading"),
         TurnState::Listening if hands_free => t("state-listening"),
@@ -176,7 +183,7 @@ impl TalkBar {
         }
 
         let palette = Palette::of(ui);
-        let colour = palette.of_state(&view.state);
+        let colour = palette.of_state(shown_state(view));
         self.paint_button(ui, centre, view, enabled, response.hovered());
         focus_ring(ui, &response, rect, TALK_RADIUS as u8);
         let label =
@@ -194,7 +201,7 @@ impl TalkBar {
 
     fn paint_button(&self, ui: &Ui, centre: eframe::egui::Pos2, view: &ViewState, enabled: bool, over: bool) {
         let palette = Palette::of(ui);
-        let colour = palette.of_state(&view.state);
+        let colour = palette.of_state(shown_state(view));
         let time = ui.input(|input| input.time) as f32;
         let painter = ui.painter();
         // The halo grows with the voice that is heard: the user's while he speaks, the assistant's while it does.

@@ -2,16 +2,17 @@
 //!
 //! Owns what the user is in the middle of (a name being typed, an edge being dragged); the rest is the view state's.
 
-use super::super::theme::Palette;
+use super::super::theme::{Palette, bold};
 use super::super::view_voices::VoicesView;
-use super::super::widgets::focus_ring;
-use super::super::words::{fill, t};
+use super::super::widgets::{focus_ring, outlined};
+use super::super::words::{fill, t, told};
 use crate::session::command::Command;
+use crate::session::told;
 use crate::session::voices::{Grade, Sample, Span, VoiceCommand, VoiceDraft, VoiceEntry};
 use crate::settings::Settings;
 use eframe::egui::{
-    Button, Color32, Context, CornerRadius, CursorIcon, Id, Key, Label, Rect, RichText, Role, Sense, Stroke, TextEdit,
-    Ui, WidgetInfo, pos2, vec2,
+    Align2, Button, Color32, Context, CornerRadius, CursorIcon, FontId, Id, Key, Label, LayerId, Order, Rect, RichText,
+    Role, Sense, Stroke, StrokeKind, TextEdit, Ui, WidgetInfo, pos2, vec2,
 };
 
 pub const ADD: &str = "voice-add";
@@ -69,12 +70,28 @@ impl VoicesPanel {
         began.then_some(true)
     }
 
-    /// A sound file that was dropped onto the window is looked at.
-    pub fn take_dropped(&mut self, ctx: &Context, commands: &mut Vec<Command>) {
+    /// A sound file that was dropped onto the window is looked at. Returns whether one was.
+    pub fn take_dropped(&mut self, ctx: &Context, commands: &mut Vec<Command>) -> bool {
         let dropped = ctx.input(|input| input.raw.dropped_files.last().map(|file| file.path().to_owned()));
-        if let Some(file) = dropped {
-            commands.push(Command::Voice(VoiceCommand::Check { file }));
+        let Some(file) = dropped else { return false };
+        commands.push(Command::Voice(VoiceCommand::Check { file }));
+        true
+    }
+
+    /// Says, over the whole window, what becomes of a file that is being dragged onto it.
+    pub fn show_target(ui: &Ui) {
+        let ctx = ui.ctx();
+        if ctx.input(|input| input.raw.hovered_files.is_empty()) {
+            return;
         }
+        let painter = ctx.layer_painter(LayerId::new(Order::Foreground, Id::unique("drop target")));
+        let palette = Palette::of(ui);
+        let rect = ctx.content_rect();
+        painter.rect_filled(rect, CornerRadius::ZERO, palette.ground.gamma_multiply(0.85));
+        let outline = Stroke::new(2.0, palette.accent);
+        painter.rect_stroke(rect.shrink(12.0), CornerRadius::same(12), outline, StrokeKind::Inside);
+        let font = FontId::new(18.0, bold());
+        painter.text(rect.center(), Align2::CENTER_CENTER, t("voice-drop"), font, palette.text);
     }
 
     /// Draws the recording that is being looked at, if any, and the voices that are kept.
@@ -85,7 +102,7 @@ impl VoicesPanel {
             ui.add(Label::new(RichText::new(t(WHO_CLONES)).small().weak()).wrap());
         }
         if let Some(why) = &view.refused {
-            ui.add(Label::new(RichText::new(why).color(palette.red)).wrap());
+            ui.add(Label::new(RichText::new(told(why)).color(palette.red)).wrap());
         }
         if let Some(file) = &view.checking {
             ui.add(Label::new(RichText::new(fill("voice-reading", &[("file", file)])).weak()).wrap());
@@ -96,7 +113,8 @@ impl VoicesPanel {
             (None, None) => {
                 ui.horizontal_wrapped(|ui| {
                     if ui.button(t(ADD)).clicked() {
-                        commands.push(Command::Voice(VoiceCommand::Ask));
+                        let title = t("dialog-voice").to_owned();
+                        commands.push(Command::Voice(VoiceCommand::Ask { title }));
                     }
                     if ui.button(t(RECORD)).clicked() {
                         commands.push(Command::Voice(VoiceCommand::Record));
@@ -108,7 +126,7 @@ impl VoicesPanel {
         if !view.voices.is_empty() {
             ui.separator();
             let chosen = settings.voice.is_none();
-            if ui.radio(chosen, t(OWN_VOICE)).clicked() && !chosen {
+            if outlined(ui, |ui| ui.radio(chosen, t(OWN_VOICE))).clicked() && !chosen {
                 settings.voice = None;
                 commands.push(Command::Voice(VoiceCommand::Choose(None)));
             }
@@ -117,7 +135,7 @@ impl VoicesPanel {
             self.kept(ui, view, voice, settings, commands);
         }
         for broken in &view.broken {
-            ui.add(Label::new(RichText::new(broken).small().color(palette.amber)).wrap());
+            ui.add(Label::new(RichText::new(told(broken)).small().color(palette.amber)).wrap());
         }
     }
 
@@ -132,13 +150,14 @@ impl VoicesPanel {
         let figures = fill("voice-figures", &[("start", &start), ("end", &end), ("all", &all), ("grade", grade)]);
         ui.label(RichText::new(figures).small().color(colour_of(palette, draft.grade)));
         for finding in draft.findings.iter().filter(|f| f.grade != Grade::Ok) {
-            let text = format!("{}: {}", finding.what, finding.advice);
+            let (what, advice) = told::finding(finding);
+            let text = fill("voice-finding", &[("what", &told(&what)), ("advice", &told(&advice))]);
             ui.add(Label::new(RichText::new(text).small().color(colour_of(palette, finding.grade))).wrap());
         }
         listen(ui, view, "", Sample::Draft(self.span), commands);
         let caption = ui.label(RichText::new(t(NAME)).small().weak());
         ui.add(TextEdit::singleline(&mut self.name).desired_width(f32::INFINITY)).labelled_by(caption.id);
-        ui.checkbox(&mut self.agreed, t(AGREED)).on_hover_text(t("voice-consent"));
+        outlined(ui, |ui| ui.checkbox(&mut self.agreed, t(AGREED))).on_hover_text(t("voice-consent"));
         ui.horizontal(|ui| {
             let ready = self.agreed && !self.name.trim().is_empty() && draft.grade != Grade::NotUsable;
             if ui.add_enabled(ready, Button::new(t(KEEP))).clicked() {
@@ -212,11 +231,12 @@ impl VoicesPanel {
         let palette = Palette::of(ui);
         let chosen = settings.voice.as_ref() == Some(&voice.id);
         let colour = if view.kept.as_ref() == Some(&voice.id) { palette.green } else { palette.text };
-        if ui.radio(chosen, RichText::new(&voice.name).color(colour)).clicked() && !chosen {
+        let name = RichText::new(&voice.name).color(colour);
+        if outlined(ui, |ui| ui.radio(chosen, name)).clicked() && !chosen {
             settings.voice = Some(voice.id.clone());
             commands.push(Command::Voice(VoiceCommand::Choose(Some(voice.id.clone()))));
         }
-        ui.add(Label::new(RichText::new(&voice.details).small().weak()).truncate());
+        ui.add(Label::new(RichText::new(told(&voice.details)).small().weak()).truncate());
         if let Some((_, name)) = self.renaming.as_mut().filter(|(id, _)| *id == voice.id) {
             let caption = ui.label(RichText::new(t("voice-new-name")).small().weak());
             let field = ui.add(TextEdit::singleline(name).desired_width(f32::INFINITY)).labelled_by(caption.id);

@@ -18,6 +18,8 @@ pub struct Way {
     pub name: &'static str,
     /// How it is asked for on the command line.
     pub flag: &'static str,
+    /// What the language model is quantised to.
+    pub quantize: Option<Quantization>,
     /// Bytes of the graphics card's memory that it needs.
     pub bytes: u64,
 }
@@ -49,11 +51,18 @@ pub fn ways() -> [Way; 3] {
         matrices / block.block_size() as u64 * block.type_size() as u64
     };
     let total = |language: u64| language + rest + WORK;
+    let quantised = |name, flag, kind| Way { name, flag, quantize: Some(kind), bytes: total(packed(kind)) };
     [
-        Way { name: "bf16", flag: "--dtype bf16", bytes: total(2 * matrices) },
-        Way { name: "q8_0", flag: "--quantize q8_0", bytes: total(packed(Quantization::Q8_0)) },
-        Way { name: "q4_k", flag: "--quantize q4_k", bytes: total(packed(Quantization::Q4K)) },
+        Way { name: "bf16", flag: "--dtype bf16", quantize: None, bytes: total(2 * matrices) },
+        quantised("q8_0", "--quantize q8_0", Quantization::Q8_0),
+        quantised("q4_k", "--quantize q4_k", Quantization::Q4K),
     ]
+}
+
+/// The way to load the released model into so many free bytes of a graphics card when nobody has said how: the largest
+/// that fits. `None`: none does.
+pub fn fitting(free: u64) -> Option<Way> {
+    ways().into_iter().find(|way| way.bytes <= free)
 }
 
 #[cfg(test)]
@@ -68,5 +77,8 @@ mod tests {
         assert!((16.9..19.5).contains(&bf16), "{bf16}");
         assert!((10.0..12.5).contains(&q8_0), "{q8_0}");
         assert!((6.5..9.0).contains(&q4_k), "{q4_k}");
+        let fits = |gigabytes: u64| fitting(gigabytes * 1_000_000_000).map(|way| way.quantize);
+        assert_eq!([fits(6), fits(9)], [None, Some(Some(Quantization::Q4K))]);
+        assert_eq!([fits(14), fits(22)], [Some(Some(Quantization::Q8_0)), Some(None)]);
     }
 }

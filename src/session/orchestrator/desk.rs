@@ -72,8 +72,8 @@ impl Orchestrator {
                 self.new_conversation();
                 self.to_archivist(archivist::Job::DeleteAll);
             }
-            Command::Export { id, form } => self.errands.ask_where_to_save(id, form),
-            Command::SaveText { name, text } => self.errands.save_text(name, text),
+            Command::Export { id, form, title } => self.errands.ask_where_to_save(id, form, &title),
+            Command::SaveText { name, text, title } => self.errands.save_text(name, text, &title),
             Command::Replay { turn, side } => {
                 self.stop_replay();
                 if self.turn.phase() == Phase::Listening {

@@ -148,7 +148,7 @@ fn a_failure_is_told_with_a_remedy_and_ends_the_queue() {
     let working = bench.work();
     let failed = bench.until("a", |p| matches!(p.state, PullState::Failed { .. }));
     let PullState::Failed { why, remedy } = failed.state else { return };
-    assert!(why.contains("404") && !remedy.is_empty(), "{why}");
+    assert!(why.to_string().contains("404") && !remedy.is_empty(), "{why}");
     assert!(!working.join().unwrap());
     assert_eq!(server.requests().len(), 1, "the next is not tried");
     assert!(bench.pulls.add(vec!["a".into()], None), "it can be tried again");

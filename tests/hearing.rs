@@ -21,6 +21,7 @@ use candle_transformers::models::whisper;
 use common::models;
 use common::rig::{self, Rig};
 use common::sound::{noise, speech};
+use common::words::wrong_words;
 use std::sync::{Arc, LazyLock};
 
 const RATE: usize = 16_000;
@@ -354,14 +355,6 @@ fn detect(pcm: &[f32]) -> Vec<(f32, VadChange)> {
 
 /// How many words have to be changed, put in or left out to make one text of the other.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<&str> = b.split(' ').collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, word) in a.split(' ').enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for j in 0..b.len() {
-            let best = (diagonal + usize::from(word != b[j])).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], best);
-        }
-    }
-    row[b.len()]
+    let split = |text: &'_ str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    wrong_words(&split(a), &split(b))
 }

@@ -6,7 +6,7 @@
 
 mod errors;
 
-pub use errors::finding;
+pub use errors::{file_name, finding};
 
 pub use crate::audio::Direction;
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,7 @@
 
 use super::event::{Event, EventSink};
 use super::inbox::Inbox;
-use super::told::Told;
+use super::told::{Told, file_name};
 use crate::engine::HEARING_RATE;
 pub use crate::voice::library::CONSENT;
 use crate::voice::{self, KeptVoice, Recording, VoiceError, VoiceLibrary};
@@ -274,10 +274,6 @@ fn entry(kept: &KeptVoice) -> VoiceEntry {
     let details = Told::new("voice-details", format!("{seconds} s from {file}")).with("seconds", seconds);
     let details = details.with("file", file);
     VoiceEntry { id: kept.id.clone(), name: record.name.clone(), details, grade: record.check.grade }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Three rising notes of a chord, each fading into silence: 16 kHz mono.

@@ -31,7 +31,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// Words to be changed, added or left out to make one text of the other.
-fn wrong_words(said: &[String], heard: &[String]) -> usize {
+pub fn wrong_words<T: PartialEq>(said: &[T], heard: &[T]) -> usize {
     let mut row: Vec<usize> = (0..=heard.len()).collect();
     for (i, a) in said.iter().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], i + 1);

@@ -185,6 +185,7 @@ pub fn finding(found: &Finding) -> (Told, Told) {
     (Told::new(key, &found.what).with("value", value), advice)
 }
 
-fn file_name(path: &Path) -> String {
+/// A file as people know it: without its folders.
+pub fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }

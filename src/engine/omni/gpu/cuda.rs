@@ -5,6 +5,7 @@
 //! (`kernels/speech_step.ptx`, made by `scripts/cuda.sh kernels`), which the driver compiles when it first meets them.
 //! Invariant: what an address in the plan points to lives as long as the plan.
 
+use super::step::THREADS;
 use super::{Argument, Launch, Machine};
 use crate::engine::EngineError;
 use crate::engine::kv_cache::KvCache;
@@ -18,7 +19,6 @@ use std::sync::Arc;
 
 const PTX: &str = include_str!("../../../../kernels/speech_step.ptx");
 const MODULE: &str = "antiphon_speech_step";
-const THREADS: u32 = 128;
 /// Bytes that a kernel reads at a time.
 const UNIT: u64 = 16;
 
@@ -92,7 +92,7 @@ impl Cuda {
             }
             let config = LaunchConfig {
                 grid_dim: (launch.grid.0, launch.grid.1, 1),
-                block_dim: (THREADS, 1, 1),
+                block_dim: (THREADS as u32, 1, 1),
                 shared_mem_bytes: launch.shared as u32,
             };
             // SAFETY: the arguments are those of the kernel's signature, of which the tests make sure by running the same

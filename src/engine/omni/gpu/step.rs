@@ -11,7 +11,7 @@ use crate::engine::transformer::Decoder;
 use candle_core::{DType, Tensor};
 
 /// Threads of a block, and of a warp, in every kernel.
-const THREADS: usize = 128;
+pub const THREADS: usize = 128;
 const WARPS: usize = THREADS / 32;
 /// Rows that a block of the down projection makes.
 const DOWN_ROWS: usize = 4;

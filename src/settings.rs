@@ -4,7 +4,8 @@
 //! crash leaves the old or the new one. A file that cannot be understood is set aside under another name, never
 //! overwritten, and the defaults are used.
 
-use crate::session::command::{Eagerness, Keep};
+use crate::session::command::{Eagerness, Keep, Sensitivity};
+use crate::session::{EngineSelection, OmniSelection};
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Display};
 use std::fs;
@@ -51,6 +52,13 @@ pub struct Settings {
     /// Whether answers are heard through headphones: there is no echo to cancel then.
     pub headphones: bool,
     pub eagerness: Eagerness,
+    /// How easily the user's voice stops an answer.
+    pub sensitivity: Sensitivity,
+    /// How fast answers are spoken, where the engine's voice has no pace of its own: 0.5 to 2.
+    pub speed: f32,
+    /// The key that talks while another program has the keyboard, such as `Ctrl+Alt+Space`; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hotkey: Option<String>,
     /// Linear factor of the answers' loudness, 0 to 1.
     pub volume: f32,
     /// The sound devices' ids; absent: the system's default.
@@ -119,6 +127,9 @@ impl Default for Settings {
             half_duplex: false,
             headphones: false,
             eagerness: Eagerness::default(),
+            sensitivity: Sensitivity::default(),
+            speed: 1.0,
+            hotkey: None,
             volume: 1.0,
             input_device: None,
             output_device: None,
@@ -231,10 +242,23 @@ impl Settings {
         write_atomically(path, text.as_bytes()).map_err(|source| SettingsError::Write { path: path.to_owned(), source })
     }
 
+    /// The engine of these settings, loaded as before.
+    pub fn engine_selection(&self) -> EngineSelection {
+        EngineSelection { engine: self.engine.clone(), llm: self.llm.clone(), omni: None }
+    }
+
+    /// The same, loaded as these settings say now.
+    pub fn engine_selection_anew(&self) -> EngineSelection {
+        let OmniSettings { dtype, quantize, text_chunk, .. } = self.omni.clone();
+        let omni = OmniSelection { dtype, quantize, text_chunk, language: self.language.clone() };
+        EngineSelection { omni: Some(omni), ..self.engine_selection() }
+    }
+
     /// Numbers a person may have typed wrongly are brought to the nearest that make sense.
     fn within_bounds(mut self) -> Self {
         let defaults = Settings::default();
         self.volume = if self.volume.is_nan() { defaults.volume } else { self.volume.clamp(0.0, 1.0) };
+        self.speed = if self.speed.is_nan() { defaults.speed } else { self.speed.clamp(0.5, 2.0) };
         self.scale = if self.scale.is_nan() { defaults.scale } else { self.scale.clamp(0.5, 3.0) };
         self
     }
@@ -292,6 +316,9 @@ mod tests {
             half_duplex: true,
             headphones: true,
             eagerness: Eagerness::Patient,
+            sensitivity: Sensitivity::High,
+            speed: 1.25,
+            hotkey: Some("Ctrl+Alt+Space".into()),
             volume: 0.25,
             input_device: Some("alsa:mic \"1\"".into()),
             output_device: None,
@@ -322,7 +349,7 @@ mod tests {
     fn a_partial_file_keeps_what_it_says_and_odd_numbers_are_brought_in() {
         let folder = folder();
         let path = folder.path().join(FILE_NAME);
-        fs::write(&path, "hands_free = false\nvolume = 40.0\nscale = nan\nfrom_a_later_version = 1\n").unwrap();
+        fs::write(&path, "hands_free = false\nvolume = 40.0\nspeed = nan\nscale = nan\nfrom_a_later_version = 1\n").unwrap();
         let loaded = Settings::load(&path);
         assert_eq!(loaded.message, None);
         let expected = Settings { hands_free: false, ..Settings::default() };

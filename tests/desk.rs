@@ -39,7 +39,7 @@ fn another_engine_goes_on_with_the_conversation() {
     let record = other.record();
     let others = Mutex::new(Some(other));
     let factory = move |selection: &EngineSelection| -> session::EngineLoader {
-        assert_eq!(selection, &EngineSelection { engine: "other".into(), llm: Some("small".into()) });
+        assert_eq!(selection, &EngineSelection { engine: "other".into(), llm: Some("small".into()), omni: None });
         let mut engine = others.lock().unwrap().take();
         Box::new(move |_| {
             let missing = || EngineError::Model("it was taken already".into());
@@ -52,7 +52,7 @@ fn another_engine_goes_on_with_the_conversation() {
     type_turn(&mut rig, "Two?");
     // A persona is told with what was said, too.
     rig.commands.send(Command::SetPersona { system_prompt: "Be brief.".into(), seed: 3 });
-    rig.commands.send(Command::UseEngine(EngineSelection { engine: "other".into(), llm: Some("small".into()) }));
+    rig.commands.send(Command::UseEngine(EngineSelection { engine: "other".into(), llm: Some("small".into()), omni: None }));
     rig.until_state(TurnState::Loading);
     rig.until_state(TurnState::Listening);
     let report = type_turn(&mut rig, "Three?");
@@ -92,14 +92,14 @@ fn an_engine_that_does_not_load_is_told_and_another_can_be_chosen() {
     };
     let extras = Extras { engines: Some(Box::new(factory)), ..Extras::default() };
     let (mut rig, card) = start(script(vec![text("First."), tone(0.2, 0)]), extras);
-    rig.commands.send(Command::UseEngine(EngineSelection { engine: "bad".into(), llm: None }));
+    rig.commands.send(Command::UseEngine(EngineSelection { engine: "bad".into(), llm: None, omni: None }));
     rig.until(
         "the fault",
         |e| matches!(e, Event::State(TurnState::Faulted { why, .. }) if why.to_string().contains("pull them")),
     );
     // Of two wishes the last counts, whatever the first one comes to.
-    rig.commands.send(Command::UseEngine(EngineSelection { engine: "bad".into(), llm: None }));
-    rig.commands.send(Command::UseEngine(EngineSelection { engine: "good".into(), llm: None }));
+    rig.commands.send(Command::UseEngine(EngineSelection { engine: "bad".into(), llm: None, omni: None }));
+    rig.commands.send(Command::UseEngine(EngineSelection { engine: "good".into(), llm: None, omni: None }));
     rig.until_state(TurnState::Listening);
     assert_eq!(type_turn(&mut rig, "Well?").answer, "Good.");
     rig.stop();

@@ -88,6 +88,30 @@ fn kernels_give_the_sound_of_the_graph_in_any_pieces() {
     assert_eq!(joined, whole, "pieces differ from the whole");
 }
 
+/// A voice's phonemes last for the least whole number of frames that holds their time (VITS, `models.py`: `ceil(w *
+/// length_scale)`), and of half a time that is the half of it, rounded up, whichever is rounded first.
+#[test]
+fn at_twice_the_speed_every_phoneme_lasts_half_as_long() {
+    let config = PiperConfig::read(&model(JSON)).unwrap();
+    let ids = config.table().unwrap().encode(&Phonemizer::new().phonemes("The river runs to the sea.").unwrap()).ids;
+    let mut piper = Piper::load(&model(ONNX), config.inference, 1).expect("the voice loads");
+    let mut at = |speed| {
+        piper.set_speed(speed);
+        piper.seed(1);
+        piper.encode(&ids).expect("frames")
+    };
+    let (mut quick, plain, slow) = (at(2.0), at(1.0), at(0.5));
+    let halved = |durations: &[usize]| durations.iter().map(|d| d.div_ceil(2)).collect::<Vec<_>>();
+    assert!(plain.len() > 100 && plain.len() < slow.len());
+    assert_eq!(quick.durations, halved(&plain.durations));
+    assert_eq!(plain.durations, halved(&slow.durations));
+    // And the kernels sound what the graph sounds of it.
+    let expected = by_graph(&model(ONNX), &quick);
+    let sound = piper.sound(&mut quick, 1000).expect("sound");
+    let (worst, peak) = (largest(sound.iter().zip(&expected).map(|(a, b)| a - b)), largest(expected.iter().copied()));
+    assert!(sound.len() == expected.len() && worst < 1e-4 * peak, "off by {worst} of {peak}");
+}
+
 /// Voices that are built in another way, told by their structure or by their numbers, are left to rten.
 #[test]
 fn another_kind_of_voice_still_speaks() {

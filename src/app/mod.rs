@@ -5,6 +5,7 @@
 //! is given at the start.
 
 mod fonts;
+pub mod hotkey;
 pub mod panels;
 mod talk;
 mod theme;
@@ -22,6 +23,7 @@ use eframe::egui::{
     self, Align, CentralPanel, CollapsingHeader, Context, Frame, IconData, Key, Label, Layout, Margin, Panel, RichText,
     ScrollArea, Ui, ViewportBuilder, vec2,
 };
+use hotkey::Hotkey;
 use panels::history::HistoryPanel;
 use panels::talk_bar::TalkBar;
 use panels::terms::Reading;
@@ -70,7 +72,8 @@ pub fn run(
         .with_icon(icon());
     let options = eframe::NativeOptions { viewport, renderer: eframe::Renderer::Glow, ..Default::default() };
     let open = |cc: &eframe::CreationContext<'_>| -> Result<Box<dyn eframe::App>, _> {
-        Ok(Box::new(AntiphonApp::new(&cc.egui_ctx, commands, events, settings, Box::new(save))))
+        let app = AntiphonApp::new(&cc.egui_ctx, commands, events, settings, Box::new(save));
+        Ok(Box::new(app.with_hotkey(Hotkey::of_the_desktop(&cc.egui_ctx))))
     };
     eframe::run_native("antiphon", options, Box::new(open))
 }
@@ -87,6 +90,7 @@ pub struct AntiphonApp {
     /// As last kept.
     kept: Settings,
     bar: TalkBar,
+    hotkey: Hotkey,
     history: HistoryPanel,
     history_open: bool,
     voices: VoicesPanel,
@@ -130,6 +134,7 @@ impl AntiphonApp {
             settings,
             kept,
             bar: TalkBar::default(),
+            hotkey: Hotkey::none(None),
             history: HistoryPanel::default(),
             history_open: false,
             voices: VoicesPanel::default(),
@@ -141,6 +146,14 @@ impl AntiphonApp {
             events,
             save,
         }
+    }
+
+    /// With a key that talks while another program has the keyboard: the one that the settings name.
+    #[must_use]
+    pub fn with_hotkey(mut self, mut hotkey: Hotkey) -> Self {
+        hotkey.follow(self.settings.hotkey.as_deref());
+        self.hotkey = hotkey;
+        self
     }
 
     /// What is shown now.
@@ -201,6 +214,7 @@ impl AntiphonApp {
         ScrollArea::vertical().auto_shrink([false, false]).content_margin(beside).show(ui, |ui| {
             let view = &self.view;
             let settings = &mut self.settings;
+            let refusal = self.hotkey.refusal();
             // An engine that is being loaded may have its models elsewhere.
             let loading = view.state == TurnState::Loading;
             let needs_models = (view.engine.is_none() && !loading && view.lacks_models()) || view.is_pulling();
@@ -219,7 +233,9 @@ impl AntiphonApp {
             let unfold_voices = self.voices.follow(&view.voices);
             card(ui, "card-voices", false, unfold_voices, |ui| self.voices.show(ui, &view.voices, settings, commands));
             card(ui, "card-sound", false, None, |ui| panels::devices::show(ui, view, settings, commands));
-            card(ui, "card-settings", false, None, |ui| panels::settings::show(ui, view, settings, commands));
+            card(ui, "card-settings", false, None, |ui| {
+                panels::settings::show(ui, view, settings, refusal, commands);
+            });
         });
     }
 
@@ -230,6 +246,11 @@ impl AntiphonApp {
         }
         theme::choose(ctx, self.settings.theme);
         ctx.set_zoom_factor(self.settings.scale);
+        if self.hotkey.follow(self.settings.hotkey.as_deref()) {
+            // The key that was held will not be seen to come up.
+            self.bar.hotkey_gone().into_iter().for_each(|command| self.commands.send(command));
+            ctx.request_repaint();
+        }
         if self.settings.interface != self.kept.interface {
             self.language = Language::of(self.settings.interface);
             ctx.request_repaint();
@@ -267,7 +288,12 @@ fn card(ui: &mut Ui, heading: &'static str, at_first: bool, now: Option<bool>, c
 
 impl eframe::App for AntiphonApp {
     fn logic(&mut self, _ctx: &Context, _frame: &mut eframe::Frame) {
-        self.drain(Micros::now());
+        let now = Micros::now();
+        self.drain(now);
+        // Here, and not while drawing: a window that is covered or put away is not drawn.
+        while let Some(stroke) = self.hotkey.next() {
+            self.bar.hotkey(stroke, &self.view).into_iter().for_each(|command| self.commands.send(command));
+        }
     }
 
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {

@@ -184,6 +184,8 @@ pub struct ViewState {
     pub replaying: Option<Replay>,
     /// The session's threads are gone: nothing will answer any more.
     pub session_gone: bool,
+    /// Where everything is kept; empty while not known.
+    pub data_folder: String,
 }
 
 impl Default for ViewState {
@@ -209,6 +211,7 @@ impl Default for ViewState {
             history: HistoryView::default(),
             replaying: None,
             session_gone: false,
+            data_folder: String::new(),
         }
     }
 }
@@ -300,6 +303,7 @@ impl ViewState {
                     (view.at, view.user_sound, view.answer_sound) = (Some(at), user_sound, answer_sound);
                 }
             }
+            Event::DataFolder { path } => self.data_folder = path,
             Event::Memory { bytes } => self.meters.memory = bytes,
             Event::Replaying(replay) => self.replaying = replay,
         }

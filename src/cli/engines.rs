@@ -1,6 +1,6 @@
 //! Which engine answers, as said on the command line or in the settings, and how it is loaded.
 
-use super::omni::OmniArgs;
+use super::omni::{self, OmniArgs};
 use super::{Failure, MISSING_CODE};
 use crate::engine::cascade::{CascadeEngine, CascadeOptions, CascadePaths};
 use crate::engine::device::{Compute, DeviceChoice};
@@ -157,16 +157,23 @@ impl EngineChoice {
         })
     }
 
-    /// Makes loaders of other engines, which keep what was said on the command line beside the selection.
+    /// Makes loaders of other engines, which keep what was said on the command line, or selected before, beside the selection.
     pub fn factory(&self) -> EngineFactory {
-        let choice = self.clone();
-        Box::new(move |selection| choice.with(selection).loader())
+        let mut choice = self.clone();
+        Box::new(move |selection| {
+            choice = choice.with(selection);
+            choice.loader()
+        })
     }
 
     /// This choice with another engine. A name that is none keeps the engine.
     fn with(&self, selection: &EngineSelection) -> EngineChoice {
         let kind = <EngineKind as clap::ValueEnum>::from_str(&selection.engine, true).unwrap_or(self.kind);
-        EngineChoice { kind, llm: selection.llm.clone(), ..self.clone() }
+        let mut choice = EngineChoice { kind, llm: selection.llm.clone(), ..self.clone() };
+        if let Some(omni) = &selection.omni {
+            omni::choose(omni, &mut choice.place.1, &mut choice.omni);
+        }
+        choice
     }
 
     /// Loads the judge of pauses, on a thread of its own; without it, only silence ends a turn.

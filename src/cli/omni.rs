@@ -8,6 +8,7 @@ use crate::engine::device::DeviceChoice;
 use crate::engine::omni::gpu::SpeechStep;
 use crate::engine::omni::prompt::Language;
 use crate::engine::omni::{OmniOptions, Precision, Quantization, TextChunk};
+use crate::session::OmniSelection;
 use crate::settings::{OmniSettings, Settings};
 use clap::Args;
 use std::path::PathBuf;
@@ -82,7 +83,7 @@ impl OmniArgs {
                 (given, _) => given,
             },
             repetition_window: self.repetition_window.or(kept.repetition_window).unwrap_or(defaults.repetition_window),
-            language: self.language.or_else(|| settings.language.starts_with("zh").then_some(Language::Chinese)),
+            language: self.language.or_else(|| spoken(&settings.language)),
             role_play: self.role_play || kept.role_play,
             compat: self.compat || kept.compat,
             speech_step: self.speech_step.unwrap_or(defaults.speech_step),
@@ -101,6 +102,19 @@ impl OmniArgs {
         let dtype = self.dtype.map_or_else(|| setting("dtype", dtype), |d| Ok(Some(d)))?;
         Ok((device, dtype))
     }
+}
+
+/// What the user selects in the window goes before all that was said. A word that is none of the engine's is left out.
+pub fn choose(selection: &OmniSelection, dtype: &mut Option<Precision>, options: &mut OmniOptions) {
+    *dtype = selection.dtype.as_deref().and_then(|text| text.parse().ok());
+    options.quantize = selection.quantize.as_deref().and_then(|text| text.parse().ok());
+    options.text_chunk = selection.text_chunk.and_then(|tokens| TextChunk::new(tokens).ok());
+    options.language = spoken(&selection.language);
+}
+
+/// The language of the instructions around the voice; `None`: that of the persona.
+fn spoken(language: &str) -> Option<Language> {
+    language.starts_with("zh").then_some(Language::Chinese)
 }
 
 fn bad(key: &str, error: &EngineError) -> Failure {
@@ -139,6 +153,23 @@ mod tests {
         assert_eq!(nothing.place(&Settings::default()).unwrap(), (DeviceChoice::Auto, None));
         let short = OmniArgs { answer_tokens: Some(3), ..nothing };
         assert_eq!(short.options(None, &kept).unwrap().answer_tokens, 3);
+    }
+
+    #[test]
+    fn what_is_selected_in_the_window_goes_before_everything() {
+        let args = OmniArgs { quantize: Some(Quantization::Q8_0), role_play: true, ..OmniArgs::default() };
+        let mut options = args.options(None, &Settings::default()).unwrap();
+        let mut dtype = Some(Precision::F16);
+        let kept = settings("language = \"zh\"\n[omni]\nquantize = \"q4_k\"\ntext_chunk = 8\n");
+        let selection = kept.engine_selection_anew().omni.unwrap();
+        choose(&selection, &mut dtype, &mut options);
+        assert_eq!((dtype, options.quantize), (None, Some(Quantization::Q4K)));
+        assert_eq!(options.text_chunk.map(TextChunk::tokens), Some(8));
+        assert_eq!((options.language, options.role_play), (Some(Language::Chinese), true));
+        let plain = OmniSelection { dtype: Some("bf16".into()), language: "en".into(), ..OmniSelection::default() };
+        choose(&plain, &mut dtype, &mut options);
+        assert_eq!((dtype, options.quantize, options.text_chunk), (Some(Precision::Bf16), None, None));
+        assert_eq!(options.language, None);
     }
 
     #[test]

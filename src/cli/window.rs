@@ -76,6 +76,8 @@ pub fn run(
     let commands = session.commands();
     commands.send(Command::SetHalfDuplex(settings.half_duplex));
     commands.send(Command::SetHeadphones(settings.headphones));
+    commands.send(Command::SetSensitivity(settings.sensitivity));
+    commands.send(Command::SetSpeed(settings.speed));
     let save = move |settings: &Settings| match &settings_path {
         Some(path) => settings.save(path).map_err(|e| Told::from(&e)),
         None => Ok(()),

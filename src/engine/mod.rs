@@ -158,6 +158,10 @@ pub trait Engine: Send {
     /// Begins a conversation.
     fn open(&mut self, setup: &SessionSetup) -> Result<Box<dyn EngineSession>, EngineError>;
 
+    /// How fast it speaks from the next answer on: 1 as its voice was made, 2 twice as fast. An engine whose pace is that of
+    /// the voice it imitates has no such choice, and ignores it.
+    fn set_speed(&mut self, _speed: f32) {}
+
     /// Speaks a given text, outside of any conversation.
     fn read_aloud(
         &mut self,

@@ -136,6 +136,8 @@ pub enum Recorded {
     Truncated(usize),
     Retracted,
     Discarded,
+    /// It is to speak at this speed.
+    Speed(f32),
 }
 
 /// What happened so far; all clones are one record.
@@ -230,6 +232,10 @@ impl Engine for ScriptedEngine {
             typed: String::new(),
             before: None,
         }))
+    }
+
+    fn set_speed(&mut self, speed: f32) {
+        self.record.add(Recorded::Speed(speed));
     }
 
     /// The text at once, and for each word a tone of 0.3 s.

@@ -7,6 +7,7 @@ use super::EngineSelection;
 use super::voices::VoiceCommand;
 use crate::conversation::Side;
 use crate::conversation::export::Form;
+pub use crate::turn::backchannel::Sensitivity;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::mpsc::Sender;
@@ -71,6 +72,13 @@ pub enum Command {
     /// Whether the microphone's sound is thrown away before anybody hears it.
     SetMuted(bool),
     SetEagerness(Eagerness),
+    /// How easily the user's voice stops an answer; from the next sound on.
+    SetSensitivity(Sensitivity),
+    /// How fast answers are spoken, 1 as the voice was made; from the next answer on. Engines that imitate a voice have its
+    /// pace, whatever this says.
+    SetSpeed(f32),
+    /// Show the folder where everything is kept in the system's file manager.
+    ShowDataFolder,
     /// Tell what this machine has, and which models suit it: [`Event::Outlook`](super::event::Event::Outlook) follows.
     LookAtMachine,
     /// Fetch the models with these catalog ids, in this order, after those that are being fetched.

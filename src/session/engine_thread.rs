@@ -40,6 +40,8 @@ pub enum Job {
     /// Begin a conversation, which goes on from these turns.
     Open(SessionSetup, Vec<PastTurn>),
     Load(Load),
+    /// Speak at this speed, whichever engine is loaded.
+    Speed(f32),
 }
 
 /// Load an engine and open a conversation that goes on from `past`.
@@ -56,7 +58,7 @@ pub struct Load {
 pub fn run(jobs: &Receiver<Job>, inbox: &SyncSender<Inbox>, hearing_sink: SessionSink) {
     give_way_to_sound();
     let hearing: Arc<dyn ResponseSink> = Arc::new(hearing_sink);
-    let mut worker = Worker { loader: None, engine: None, session: None, load: 0, inbox, hearing };
+    let mut worker = Worker { loader: None, engine: None, session: None, load: 0, speed: None, inbox, hearing };
     while let Ok(job) = jobs.recv() {
         let outcome = catch_unwind(AssertUnwindSafe(|| worker.work(job)));
         let failure = match outcome {
@@ -91,6 +93,8 @@ struct Worker<'a> {
     session: Option<Box<dyn EngineSession>>,
     /// The number of the newest load.
     load: u64,
+    /// How fast to speak, once that was said.
+    speed: Option<f32>,
     inbox: &'a SyncSender<Inbox>,
     hearing: Arc<dyn ResponseSink>,
 }
@@ -114,6 +118,11 @@ impl Worker<'_> {
                 }
                 return Ok(());
             }
+            Job::Speed(speed) => {
+                self.speed = Some(speed);
+                self.engine.iter_mut().for_each(|engine| engine.set_speed(speed));
+                return Ok(());
+            }
             _ => {}
         }
         // After a failure, what was meant for the broken conversation is dropped until the engine is loaded again.
@@ -132,7 +141,7 @@ impl Worker<'_> {
             Job::Truncate(heard) => session.truncate(heard),
             Job::Retract => session.retract(),
             Job::Discard => session.discard(),
-            Job::Load(_) | Job::Open(..) => Ok(()),
+            Job::Load(_) | Job::Open(..) | Job::Speed(_) => Ok(()),
         }
     }
 
@@ -155,7 +164,8 @@ impl Worker<'_> {
             let _ =
                 inbox.send(Inbox::Engine(EngineEvent::Loading { what: Told::named("loading", what, what), fraction }));
         };
-        let engine = loader(&mut progress)?;
+        let mut engine = loader(&mut progress)?;
+        self.speed.iter().for_each(|speed| engine.set_speed(*speed));
         let info: EngineInfo = engine.info();
         self.engine = Some(engine);
         self.open(setup, past)?;

@@ -55,6 +55,7 @@ impl Errands {
             .enable_all()
             .build()?;
         runtime.spawn(watch_memory(events.clone()));
+        events.send(Event::DataFolder { path: store.home().display().to_string() });
         let catalog = Catalog::built_in().ok();
         let pulls = catalog.map(|c| Pulls::new(store.clone(), c, PullOptions::default(), events.clone()));
         Ok(Errands { runtime, store, voices, events, inbox, pulls, engine })
@@ -102,6 +103,11 @@ impl Errands {
                 None => {}
             }
         });
+    }
+
+    /// Opens the folder where everything is kept in the system's file manager.
+    pub fn show_data_folder(&self) {
+        self.runtime.spawn(show_folder(FILE_MANAGER, self.store.home().to_owned(), self.events.clone()));
     }
 
     /// Asks where a conversation (`None`: the open one) is to be written. Where there is no dialog to ask with, it goes to
@@ -247,6 +253,30 @@ fn no_dialog(remedy: Told) -> Event {
     Event::Problem { what, remedy, severity: Severity::Warning }
 }
 
+/// What opens a folder as the desktop does it.
+#[cfg(target_os = "windows")]
+const FILE_MANAGER: &str = "explorer";
+#[cfg(target_os = "macos")]
+const FILE_MANAGER: &str = "open";
+#[cfg(not(any(target_os = "windows", target_os = "macos")))]
+const FILE_MANAGER: &str = "xdg-open";
+
+/// Opens a folder, which is made if it is not there, with this program; says so when that cannot be.
+async fn show_folder(program: &str, folder: PathBuf, events: EventSink) {
+    let shown = async {
+        tokio::fs::create_dir_all(&folder).await?;
+        let null = std::process::Stdio::null;
+        let mut opener = tokio::process::Command::new(program);
+        opener.arg(&folder).stdin(null()).stdout(null()).stderr(null()).status().await
+    };
+    // Windows' Explorer says 1 whatever comes of it.
+    let opened = shown.await.is_ok_and(|status| status.success() || cfg!(target_os = "windows"));
+    if !opened {
+        let what = Told::new("folder-not-shown", "This desktop has no file manager that opens the folder");
+        events.send(Event::Problem { what, remedy: folder.display().to_string().into(), severity: Severity::Warning });
+    }
+}
+
 /// The user's folder for downloads, or else the home folder, or else the folder for temporary files.
 fn downloads() -> PathBuf {
     let users = directories::UserDirs::new();
@@ -308,5 +338,30 @@ fn status(store: &Store, installed: &Installed<'_>, engine: Option<&str>) -> Mod
         needed: kind == ModelKind::Starter || (kind == ModelKind::Omni && engine == Some("omni")),
         terms: model.terms.clone().filter(|_| !store.terms_accepted(model)),
         kind,
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+    use crate::session::event;
+
+    #[test]
+    fn a_folder_is_made_and_shown_and_a_desktop_that_cannot_is_told_of() {
+        let home = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // `ls` succeeds with a folder that is there.
+        for (program, told) in [("ls", false), ("false", true), ("no-such-file-manager", true)] {
+            let (sink, source) = event::channel();
+            let folder = home.path().join(program);
+            runtime.block_on(show_folder(program, folder.clone(), sink));
+            assert!(folder.is_dir());
+            let event = source.try_next().ok();
+            assert_eq!(event.is_some(), told, "{program}: {event:?}");
+            if let Some(Event::Problem { remedy, .. }) = event {
+                assert_eq!(remedy.to_string(), folder.display().to_string());
+            }
+        }
     }
 }

@@ -291,6 +291,10 @@ pub enum Event {
         user_sound: bool,
         answer_sound: bool,
     },
+    /// The folder where models, voices and conversations are kept; told at the beginning.
+    DataFolder {
+        path: String,
+    },
     /// What this process has in memory, in bytes; told when it has changed by more than a little.
     Memory {
         bytes: u64,

@@ -1,7 +1,8 @@
-//! When the microphone counts: the talk key, hands-free or not, the mute button, half-duplex. Owned by the session
+//! When the microphone counts, and for how much: the talk key, hands-free or not, the mute button, half-duplex. Owned by the session
 //! thread; pure, time is an argument.
 
 use crate::time::Micros;
+use crate::turn::backchannel::Sensitivity;
 use std::time::Duration;
 
 /// How long an answer sounds on in devices and room after its last sample was handed over.
@@ -14,6 +15,8 @@ pub struct Listening {
     pub hands_free: bool,
     /// Whether the microphone is off while the answer sounds.
     pub half_duplex: bool,
+    /// How easily the user's voice stops an answer.
+    pub sensitivity: Sensitivity,
     pub muted: bool,
     /// Whether the talk key is down.
     pub talking: bool,
@@ -23,7 +26,15 @@ pub struct Listening {
 
 impl Listening {
     pub fn new(hands_free: bool) -> Self {
-        Listening { hands_free, half_duplex: false, muted: false, talking: false, sounded: None, deaf: false }
+        Listening {
+            hands_free,
+            half_duplex: false,
+            sensitivity: Sensitivity::default(),
+            muted: false,
+            talking: false,
+            sounded: None,
+            deaf: false,
+        }
     }
 
     /// Whether what the ear notices begins and ends turns.

@@ -38,7 +38,7 @@ pub mod voices;
 pub use card_keeper::CardSource;
 pub use engine_thread::EngineLoader;
 pub use judge::{EndOfTurnJudge, EndOfTurnModel};
-pub use orchestrator::desk::{EngineFactory, EngineSelection};
+pub use orchestrator::desk::{EngineFactory, EngineSelection, OmniSelection};
 
 use crate::conversation::archive::Archive;
 use crate::engine::{CancelToken, SessionSetup};

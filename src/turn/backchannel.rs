@@ -7,11 +7,14 @@
 //! - a *cough* is noise where it is loudest;
 //! - what goes on for 1 s is an interruption, whatever it is.
 //!
+//! The user may have it yield more easily or less: [`Sensitivity`].
+//!
 //! Pure; owned by the session thread, made anew for every onset. The thresholds were set on the fixtures and on
 //! synthesised voices; levels are relative to the loudest frame so far, so that the microphone's gain does not matter.
 
 use crate::dsp::level;
 use realfft::{RealFftPlanner, RealToComplex};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Samples of a frame at 16 kHz.
@@ -44,6 +47,49 @@ const OPEN_DB: f32 = -9.0;
 /// Nothing softer than this, in dBFS, was said to anybody.
 const FAINT_DB: f32 = -52.0;
 
+/// A word said to somebody who does not yield easily goes on for so many frames (400 ms), or ends; anything else, for so
+/// many (1.5 s).
+const FIRM_WORD_FRAMES: usize = 25;
+const FIRM_LONG_FRAMES: usize = 94;
+
+/// How easily a sound stops the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sensitivity {
+    /// Clear words, or insisting: for rooms where others talk.
+    Low,
+    #[default]
+    Normal,
+    /// Any sound that lasts as long as a word's beginning, signs of listening too.
+    High,
+}
+
+impl Sensitivity {
+    pub const ALL: [Sensitivity; 3] = [Sensitivity::Low, Sensitivity::Normal, Sensitivity::High];
+
+    /// Frames of speech from which a word interrupts before it ends.
+    const fn word_frames(self) -> usize {
+        match self {
+            Sensitivity::Low => FIRM_WORD_FRAMES,
+            Sensitivity::Normal | Sensitivity::High => WORD_FRAMES,
+        }
+    }
+
+    /// Frames of speech from which anything does.
+    const fn long_frames(self) -> usize {
+        match self {
+            Sensitivity::Low => FIRM_LONG_FRAMES,
+            Sensitivity::Normal => LONG_FRAMES,
+            Sensitivity::High => WORD_FRAMES,
+        }
+    }
+
+    /// Whether a syllable that may be a "no" or a "yeah" does.
+    const fn takes_syllables(self) -> bool {
+        !matches!(self, Sensitivity::Low)
+    }
+}
+
 /// What a sound made during an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -66,6 +112,7 @@ struct Sound {
 
 /// Listens to one sound, from shortly before its onset to its end.
 pub struct BackChannel {
+    sensitivity: Sensitivity,
     fft: Arc<dyn RealToComplex<f32>>,
     /// The frame before, for a window of two.
     before: [f32; FRAME],
@@ -79,6 +126,7 @@ pub struct BackChannel {
 impl Default for BackChannel {
     fn default() -> Self {
         BackChannel {
+            sensitivity: Sensitivity::default(),
             fft: RealFftPlanner::new().plan_fft_forward(2 * FRAME),
             before: [0.0; FRAME],
             pending: Vec::with_capacity(FRAME),
@@ -90,6 +138,11 @@ impl Default for BackChannel {
 }
 
 impl BackChannel {
+    /// Judges by this measure.
+    pub fn new(sensitivity: Sensitivity) -> Self {
+        BackChannel { sensitivity, ..BackChannel::default() }
+    }
+
     /// What was heard shortly before the onset: first consonants are softer than what makes an onset.
     pub fn before_onset(&mut self, samples: &[f32]) {
         self.measure(samples);
@@ -103,13 +156,15 @@ impl BackChannel {
         } else {
             self.silence += frames;
         }
-        if self.run >= LONG_FRAMES || (self.run >= WORD_FRAMES && self.is_word()) {
+        let measure = self.sensitivity;
+        if self.run >= measure.long_frames() || (self.run >= measure.word_frames() && self.is_word()) {
             return Verdict::Interruption;
         }
         if self.silence < SILENT_FRAMES {
             return Verdict::Wait;
         }
-        if self.is_word() || self.is_one_open_syllable() { Verdict::Interruption } else { Verdict::BackChannel }
+        let interrupts = self.is_word() || (measure.takes_syllables() && self.is_one_open_syllable());
+        if interrupts { Verdict::Interruption } else { Verdict::BackChannel }
     }
 
     /// Measures every frame that is complete; returns how many were.

@@ -51,6 +51,10 @@ fn breath(ms: usize) -> Vec<f32> {
 
 /// The verdict on a sound, and how many milliseconds after its onset it came; the real detector says what is speech.
 fn judge(sound: &[f32]) -> Option<(Verdict, usize)> {
+    judge_by(Sensitivity::Normal, sound)
+}
+
+fn judge_by(sensitivity: Sensitivity, sound: &[f32]) -> Option<(Verdict, usize)> {
     let padded = [vec![0.0; 16_000], sound.to_vec(), vec![0.0; 16_000]].concat();
     let (mut vad, mut doubt) = (Vad::new(VadConfig::default()), None::<BackChannel>);
     let mut onset = 0;
@@ -62,7 +66,7 @@ fn judge(sound: &[f32]) -> Option<(Verdict, usize)> {
         });
         if begins && doubt.is_none() {
             onset = i;
-            let mut new = BackChannel::default();
+            let mut new = BackChannel::new(sensitivity);
             new.before_onset(&padded[(i - 11) * FRAME..(i + 1) * FRAME]);
             doubt = Some(new);
         } else if let Some(doubt) = &mut doubt {
@@ -124,12 +128,46 @@ fn hums_do_not_interrupt() {
 
 /// The verdict when all of the sound is taken for speech, and what follows for silence.
 fn direct(sound: &[f32]) -> Verdict {
-    let mut doubt = BackChannel::default();
+    direct_by(Sensitivity::Normal, sound)
+}
+
+fn direct_by(sensitivity: Sensitivity, sound: &[f32]) -> Verdict {
+    let mut doubt = BackChannel::new(sensitivity);
     doubt.before_onset(&vec![0.0; 12 * FRAME]);
     let verdicts = sound.chunks(FRAME).map(|frame| (frame.to_vec(), true));
     let silence = (0..12).map(|_| (vec![0.0; FRAME], false));
     let verdict = verdicts.chain(silence).map(|(f, s)| doubt.hear(&f, s)).find(|v| *v != Verdict::Wait);
     verdict.expect("what has ended is judged")
+}
+
+#[test]
+fn words_interrupt_at_every_sensitivity_and_the_sooner_the_higher_it_is() {
+    for name in ["stop", "capital", "fruit", "joke", "sky", "pause"] {
+        let [low, normal, high] = Sensitivity::ALL.map(|sensitivity| {
+            let (verdict, ms) = judge_by(sensitivity, &fixture(name)).expect(name);
+            assert_eq!(verdict, Verdict::Interruption, "{name}, {sensitivity:?}, {ms} ms after its onset");
+            ms
+        });
+        assert!(high <= normal && normal <= low, "{name}: {low}, {normal}, {high} ms");
+        // Speech that goes on for 160 ms after its onset, and in between not for longer than ends it.
+        assert!(high <= 160 + 192, "{name}: {high} ms");
+    }
+}
+
+#[test]
+fn what_is_no_word_interrupts_by_the_sensitivity() {
+    let by = |sound: &[f32]| Sensitivity::ALL.map(|sensitivity| direct_by(sensitivity, sound));
+    let mm_hm = [voice(220, HUM), breath(60), voice(260, HUM)].concat();
+    assert_eq!(by(&mm_hm), [Verdict::BackChannel, Verdict::BackChannel, Verdict::Interruption], "mm hm");
+    assert_eq!(by(&voice(350, OH)), [Verdict::BackChannel, Verdict::Interruption, Verdict::Interruption], "no!");
+    assert_eq!(by(&noise(16 * 60, 3)), [Verdict::BackChannel; 3], "a click");
+    // A hum without end: after 1.5 s, 1 s and 160 ms.
+    let after = Sensitivity::ALL.map(|sensitivity| {
+        let mut doubt = BackChannel::new(sensitivity);
+        let mut verdicts = voice(2500, HUM).chunks_exact(FRAME).map(|f| doubt.hear(f, true)).collect::<Vec<_>>().into_iter();
+        verdicts.position(|v| v == Verdict::Interruption).map(|i| (i + 1) * 16)
+    });
+    assert_eq!(after, [Some(1504), Some(1008), Some(160)]);
 }
 
 #[test]

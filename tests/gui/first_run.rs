@@ -117,7 +117,7 @@ fn one_talks_to_the_starter_while_the_large_model_is_fetched() {
     let needed = ModelStatus { needed: true, ..omni(None) };
     window.tell([Event::Models(vec![model("a", ModelState::Ready), needed]), fault(), outlook(None)]);
     window.press(first_run::USE_STARTER);
-    let selection = EngineSelection { engine: "cascade".into(), llm: None };
+    let selection = EngineSelection { engine: "cascade".into(), llm: None, omni: None };
     assert_eq!(window.commands(), [Command::UseEngine(selection)]);
 }
 

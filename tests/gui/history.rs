@@ -108,7 +108,7 @@ fn engine_and_persona_take_effect_at_once() {
     window.press("Starter");
     assert_eq!(window.commands(), [], "it is running");
     window.press("Omni");
-    let selection = EngineSelection { engine: "omni".into(), llm: None };
+    let selection = EngineSelection { engine: "omni".into(), llm: None, omni: None };
     assert_eq!(window.commands(), [Command::UseEngine(selection)]);
     assert_eq!(window.kept.lock().unwrap().last().unwrap().engine, "omni");
     let persona = |window: &Window, act: &dyn Fn(egui_kittest::Node<'_>)| {

@@ -7,7 +7,6 @@ use super::super::widgets::level_bar;
 use super::super::words::{fill, t};
 use super::terms::Reading;
 use super::{human_bytes, models};
-use crate::session::EngineSelection;
 use crate::session::command::Command;
 use crate::session::event::{ModelKind, ModelState, ModelStatus, Outlook};
 use crate::session::voices::{Sample, VoiceCommand};
@@ -114,8 +113,7 @@ fn fetch(ui: &mut Ui, view: &ViewState, settings: &mut Settings, reading: &mut R
         ui.add(Label::new(t("first-starter-here")).wrap());
         if settings.engine == "omni" && ui.button(t(USE_STARTER)).clicked() {
             settings.engine = "cascade".into();
-            let selection = EngineSelection { engine: "cascade".into(), llm: settings.llm.clone() };
-            commands.push(Command::UseEngine(selection));
+            commands.push(Command::UseEngine(settings.engine_selection()));
         }
     }
     if let (true, Some(pull)) = (view.is_pulling() || !view.paused.is_empty(), &view.pull) {

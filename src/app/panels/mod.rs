@@ -4,6 +4,7 @@
 pub mod banners;
 pub mod conversation;
 pub mod devices;
+pub mod engine;
 pub mod exchange;
 pub mod first_run;
 pub mod history;

@@ -1,22 +1,33 @@
-//! How the assistant behaves, what is kept, and how the window looks. Window thread.
+//! How the assistant behaves, what is kept and where, and how the window looks. Window thread. What belongs to the engine
+//! is in [`engine`](super::engine).
 
+use super::super::hotkey::{KEYS, Refusal};
+use super::super::theme::Palette;
 use super::super::view_state::ViewState;
 use super::super::widgets::outlined;
-use super::super::words::t;
-use crate::session::EngineSelection;
-use crate::session::command::{Command, Eagerness, Keep};
+use super::super::words::{fill, t};
+use super::engine;
+use crate::session::command::{Command, Eagerness, Keep, Sensitivity};
 use crate::settings::{Interface, Settings, Theme};
-use eframe::egui::{DragValue, Response, RichText, TextEdit, Ui};
+use eframe::egui::{ComboBox, DragValue, Label, Response, RichText, Role, TextEdit, Ui, WidgetInfo};
 
 pub const PERSONA: &str = "persona";
 pub const HALF_DUPLEX: &str = "half-duplex";
 pub const HEADPHONES: &str = "headphones";
 pub const SEED: &str = "seed";
-pub const LANGUAGE_MODEL: &str = "language-model";
+/// The key that talks from any program.
+pub const HOTKEY: &str = "hotkey";
+pub const SHOW_FOLDER: &str = "folder-show";
 
 /// Draws the choices. Theme and size take effect through the settings; the rest is also told to the session.
-pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &mut Vec<Command>) {
-    engine(ui, view, settings, commands);
+pub fn show(
+    ui: &mut Ui,
+    view: &ViewState,
+    settings: &mut Settings,
+    refusal: Option<&Refusal>,
+    commands: &mut Vec<Command>,
+) {
+    engine::show(ui, view, settings, commands);
     persona(ui, settings, commands);
     caption(ui, t("eagerness"));
     let told = |eagerness| match eagerness {
@@ -27,12 +38,22 @@ pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &m
     if choice(ui, &mut settings.eagerness, Eagerness::ALL.map(|value| (value, told(value)))) {
         commands.push(Command::SetEagerness(settings.eagerness));
     }
+    caption(ui, t("sensitivity")).on_hover_text(t("sensitivity-hint"));
+    let told = |sensitivity| match sensitivity {
+        Sensitivity::Low => t("sensitivity-low"),
+        Sensitivity::Normal => t("sensitivity-normal"),
+        Sensitivity::High => t("sensitivity-high"),
+    };
+    if choice(ui, &mut settings.sensitivity, Sensitivity::ALL.map(|value| (value, told(value)))) {
+        commands.push(Command::SetSensitivity(settings.sensitivity));
+    }
     if outlined(ui, |ui| ui.checkbox(&mut settings.half_duplex, t(HALF_DUPLEX))).changed() {
         commands.push(Command::SetHalfDuplex(settings.half_duplex));
     }
     if outlined(ui, |ui| ui.checkbox(&mut settings.headphones, t(HEADPHONES))).changed() {
         commands.push(Command::SetHeadphones(settings.headphones));
     }
+    hotkey(ui, settings, refusal);
     caption(ui, t("keep"));
     let told = |keep| match keep {
         Keep::Nothing => t("keep-nothing"),
@@ -54,39 +75,57 @@ pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &m
     choice(ui, &mut settings.interface, languages);
     caption(ui, t("size"));
     choice(ui, &mut settings.scale, [(0.85, "85 %"), (1.0, "100 %"), (1.25, "125 %"), (1.5, "150 %"), (2.0, "200 %")]);
+    data_folder(ui, view, commands);
 }
 
-/// Which engine answers; another takes over at once, and the conversation goes with it.
-fn engine(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &mut Vec<Command>) {
-    caption(ui, t("engine"));
-    let running = view.engine.as_ref().map_or(settings.engine.as_str(), |engine| &engine.name).to_owned();
-    let mut wanted = false;
-    ui.horizontal(|ui| {
-        for (engine, label, hint) in [
-            ("cascade", t("engine-starter"), t("engine-starter-hint")),
-            ("omni", t("engine-omni"), t("engine-omni-hint")),
-        ] {
-            if ui.selectable_label(running == engine, label).on_hover_text(hint).clicked() && running != engine {
-                engine.clone_into(&mut settings.engine);
-                wanted = true;
+/// The key that talks while another program has the keyboard, or why there is none.
+fn hotkey(ui: &mut Ui, settings: &mut Settings, refusal: Option<&Refusal>) {
+    caption(ui, t(HOTKEY));
+    if refusal != Some(&Refusal::Wayland) {
+        let off = t("hotkey-off");
+        let chosen = settings.hotkey.clone();
+        let shown = chosen.as_deref().unwrap_or(off);
+        // One that was written into the file by hand stays to be chosen.
+        let own = chosen.as_deref().filter(|key| !KEYS.contains(key));
+        let combo = ComboBox::from_id_salt(HOTKEY).width(ui.available_width()).truncate().selected_text(shown);
+        let inner = combo.show_ui(ui, |ui| {
+            if ui.selectable_label(chosen.is_none(), off).clicked() {
+                settings.hotkey = None;
             }
-        }
-    });
-    if running == "cascade" {
-        let name = caption(ui, t(LANGUAGE_MODEL));
-        let mut text = settings.llm.clone().unwrap_or_default();
-        let field = TextEdit::singleline(&mut text).hint_text(t("llm-own")).desired_width(f32::INFINITY);
-        let field = ui.add(field).labelled_by(name.id);
-        let field = field.on_hover_text(t("llm-hint"));
-        if field.changed() {
-            let text = text.trim();
-            settings.llm = (!text.is_empty()).then(|| text.to_owned());
-        }
-        wanted |= left(ui, &field);
+            for key in KEYS.into_iter().chain(own) {
+                if ui.selectable_label(shown == key, key).clicked() {
+                    settings.hotkey = Some(key.to_owned());
+                }
+            }
+        });
+        inner.response.widget_info(|| {
+            let mut info = WidgetInfo::labeled(Role::ComboBox, true, t(HOTKEY));
+            info.current_text_value = Some(shown.to_owned());
+            info
+        });
     }
-    if wanted {
-        let selection = EngineSelection { engine: settings.engine.clone(), llm: settings.llm.clone() };
-        commands.push(Command::UseEngine(selection));
+    let text = match refusal {
+        Some(Refusal::Wayland) => t("hotkey-wayland").to_owned(),
+        Some(Refusal::Taken) => t("hotkey-taken").to_owned(),
+        Some(Refusal::NoKey) => t("hotkey-no-key").to_owned(),
+        Some(Refusal::Failed(why)) => fill("hotkey-failed", &[("detail", why)]),
+        None if settings.hotkey.is_some() => t("hotkey-hint").to_owned(),
+        None => return,
+    };
+    let text = RichText::new(text).small();
+    let text = if refusal.is_some() { text.color(Palette::of(ui).amber) } else { text.weak() };
+    ui.add(Label::new(text).wrap());
+}
+
+/// Where everything is kept.
+fn data_folder(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
+    if view.data_folder.is_empty() {
+        return;
+    }
+    caption(ui, t("folder")).on_hover_text(t("folder-hint"));
+    ui.add(Label::new(&view.data_folder).wrap());
+    if ui.button(t(SHOW_FOLDER)).on_hover_text(t("folder-hint")).clicked() {
+        commands.push(Command::ShowDataFolder);
     }
 }
 
@@ -111,7 +150,7 @@ fn persona(ui: &mut Ui, settings: &mut Settings, commands: &mut Vec<Command>) {
 }
 
 /// Whether the user has just left a field whose text he changed.
-fn left(ui: &Ui, field: &Response) -> bool {
+pub fn left(ui: &Ui, field: &Response) -> bool {
     let edited = field.id.with("edited");
     if field.changed() {
         ui.data_mut(|data| data.insert_temp(edited, true));
@@ -119,12 +158,12 @@ fn left(ui: &Ui, field: &Response) -> bool {
     field.lost_focus() && ui.data_mut(|data| data.remove_temp::<bool>(edited)).unwrap_or(false)
 }
 
-fn caption(ui: &mut Ui, text: &str) -> Response {
+pub fn caption(ui: &mut Ui, text: &str) -> Response {
     ui.label(RichText::new(text).small().weak())
 }
 
 /// A row of which one is chosen. Returns whether that changed.
-fn choice<T: PartialEq, const N: usize>(ui: &mut Ui, chosen: &mut T, values: [(T, &str); N]) -> bool {
+pub fn choice<T: PartialEq, const N: usize>(ui: &mut Ui, chosen: &mut T, values: [(T, &str); N]) -> bool {
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 4.0;
         let mut changed = false;

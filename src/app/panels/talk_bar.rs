@@ -1,5 +1,6 @@
 //! The bottom of the window: typing, talking, loudness, stopping. Window thread.
 
+use super::super::hotkey::KeyStroke;
 use super::super::talk::TalkButton;
 use super::super::theme::{CARD_RADIUS, Palette};
 use super::super::view_state::ViewState;
@@ -34,6 +35,8 @@ pub struct TalkBar {
     pub talk: TalkButton,
     pub muted: bool,
     was_down: bool,
+    /// Whether the key for all programs is down.
+    hotkey_down: bool,
 }
 
 /// The state as it is shown: that models are missing is no fault at the first steps, which fetch them.
@@ -136,9 +139,33 @@ impl TalkBar {
         });
     }
 
+    /// The key for all programs does what the button does, also while the window is not drawn.
+    pub fn hotkey(&mut self, stroke: KeyStroke, view: &ViewState) -> Option<Command> {
+        self.talk.follow(&view.state);
+        let was_down = std::mem::replace(&mut self.hotkey_down, stroke.down);
+        match (was_down, stroke.down) {
+            // The button is down already.
+            _ if self.was_down => None,
+            (false, true) if self.can_talk(view) => self.talk.press(stroke.at),
+            (true, false) => self.talk.release(stroke.at),
+            _ => None,
+        }
+    }
+
+    /// The key for all programs is another one: nobody will see this one come up.
+    pub fn hotkey_gone(&mut self) -> Option<Command> {
+        if std::mem::take(&mut self.hotkey_down) { self.talk.let_go() } else { None }
+    }
+
+    fn can_talk(&self, view: &ViewState) -> bool {
+        view.can_talk() && !self.muted
+    }
+
     /// Presses and releases from pointer, keyboard and screen reader, made one.
     fn handle_talk(&mut self, down: bool, clicked: bool, focused: bool, now: Micros, commands: &mut Vec<Command>) {
         match (self.was_down, down) {
+            // The key for all programs holds the button.
+            _ if self.hotkey_down => {}
             (false, true) => commands.extend(self.talk.press(now)),
             (true, false) => commands.extend(self.talk.release(now)),
             // A click without a press: a screen reader, or both in one frame.
@@ -149,8 +176,8 @@ impl TalkBar {
             _ => {}
         }
         self.was_down = down;
-        // A window without the keyboard may never learn of the release.
-        if !focused && !self.talk.is_latched() {
+        // A window without the keyboard may never learn of the release, but of that of the key for all programs.
+        if !focused && !self.hotkey_down && !self.talk.is_latched() {
             commands.extend(self.talk.let_go());
         }
     }
@@ -164,7 +191,7 @@ impl TalkBar {
         now: Micros,
         commands: &mut Vec<Command>,
     ) {
-        let enabled = view.can_talk() && !self.muted;
+        let enabled = self.can_talk(view);
         let centre = pos2(part.center().x, part.top() + TALK_RADIUS + 4.0);
         let rect = Rect::from_center_size(centre, Vec2::splat(2.0 * TALK_RADIUS));
         let sense = if enabled { Sense::click() } else { Sense::hover() };
@@ -179,7 +206,7 @@ impl TalkBar {
             self.handle_talk(down, response.clicked(), focused, now, commands);
         } else {
             commands.extend(self.talk.let_go());
-            self.was_down = false;
+            (self.was_down, self.hotkey_down) = (false, false);
         }
 
         let palette = Palette::of(ui);

@@ -99,6 +99,11 @@ impl Engine for CascadeEngine {
         }))
     }
 
+    fn set_speed(&mut self, speed: f32) {
+        // A voice that is gone is told of when it is to speak.
+        let _ = self.speaker.speed(speed);
+    }
+
     fn read_aloud(
         &mut self,
         text: &str,

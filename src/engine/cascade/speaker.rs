@@ -28,6 +28,7 @@ enum Job {
         done: SyncSender<Result<(), EngineError>>,
     },
     Seed(u64),
+    Speed(f32),
 }
 
 /// The engine's end of the voice thread, which ends when this is dropped.
@@ -59,6 +60,11 @@ impl Speaker {
     /// Makes what is spoken from now on repeatable.
     pub fn seed(&self, seed: u64) -> Result<(), EngineError> {
         self.give(Job::Seed(seed))
+    }
+
+    /// What is spoken from now on is spoken at this speed; see [`Voice::set_speed`].
+    pub fn speed(&self, speed: f32) -> Result<(), EngineError> {
+        self.give(Job::Speed(speed))
     }
 
     /// Has a clause spoken after those before it.
@@ -93,6 +99,7 @@ fn run(mut voice: Voice, jobs: &Receiver<Job>) {
     while let Ok(job) = jobs.recv() {
         match job {
             Job::Seed(seed) => voice.seed(seed),
+            Job::Speed(speed) => voice.set_speed(speed),
             Job::Clause { clause, sink, cancel } => {
                 if failure.is_none() && !cancel.is_cancelled() {
                     failure = speak(&mut voice, &clause, &sink, &cancel).err();

@@ -98,6 +98,11 @@ impl Voice {
         self.piper.seed(seed);
     }
 
+    /// Speaks faster (2 is twice as fast) or slower, without changing its pitch; 1 as it was made.
+    pub fn set_speed(&mut self, speed: f32) {
+        self.piper.set_speed(speed);
+    }
+
     /// Speaks one clause, which the text room has made speakable, giving its parts to `give` as they are made. `end`
     /// decides the melody at its end and the pause after it. Returns `false` when cancelled, or when `give` did.
     pub fn speak(

@@ -25,6 +25,18 @@ pub struct EngineSelection {
     pub engine: String,
     /// The language model of an engine that has several to choose from: a catalog id or a file; `None`: its own.
     pub llm: Option<String>,
+    /// How the omni engine is loaded from now on; `None`: as before.
+    pub omni: Option<OmniSelection>,
+}
+
+/// What the user may choose of how the omni engine is loaded, in the words of the command line's flags of these names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OmniSelection {
+    pub dtype: Option<String>,
+    pub quantize: Option<String>,
+    pub text_chunk: Option<usize>,
+    /// The language spoken, as an ISO 639-1 code.
+    pub language: String,
 }
 
 /// Makes the loader of an engine that the user selects while the session runs.
@@ -57,6 +69,9 @@ impl Orchestrator {
                 self.reopen();
             }
             Command::SetKeep(keep) => self.desk.keep = keep,
+            Command::SetSensitivity(sensitivity) => self.listening.sensitivity = sensitivity,
+            Command::SetSpeed(speed) => self.job(Job::Speed(speed)),
+            Command::ShowDataFolder => self.errands.show_data_folder(),
             Command::OpenConversation(id) => {
                 self.step(Input::Interrupt);
                 self.to_archivist(archivist::Job::Open(id));

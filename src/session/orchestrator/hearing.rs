@@ -36,7 +36,7 @@ impl Orchestrator {
             }
             EarEvent::Onset if listens => {
                 self.doubt = (self.turn.phase() == Phase::Speaking).then(|| {
-                    let mut doubt = BackChannel::default();
+                    let mut doubt = BackChannel::new(self.listening.sensitivity);
                     doubt.before_onset(&self.utterance.lately());
                     doubt
                 });

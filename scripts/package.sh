@@ -13,12 +13,14 @@ install)
     install -Dm755 "$2" "$prefix/bin/antiphon"
     install -Dm644 assets/linux/antiphon.desktop "$prefix/share/applications/antiphon.desktop"
     install -Dm644 "assets/linux/$ID.metainfo.xml" "$prefix/share/metainfo/$ID.metainfo.xml"
+    install -Dm644 assets/linux/antiphon.1 "$prefix/share/man/man1/antiphon.1"
     install -Dm644 assets/icon.png "$prefix/share/icons/hicolor/256x256/apps/antiphon.png"
     echo "installed below $prefix"
     ;;
 uninstall)
     prefix=$2
     rm -f "$prefix/bin/antiphon" "$prefix/share/applications/antiphon.desktop" "$prefix/share/metainfo/$ID.metainfo.xml" \
+        "$prefix/share/man/man1/antiphon.1" \
         "$prefix/share/icons/hicolor/256x256/apps/antiphon.png"
     ;;
 check)
@@ -32,6 +34,8 @@ check)
     version=$(sed -n '0,/^version = "\(.*\)"/s//\1/p' Cargo.toml)
     grep -q "<release version=\"$version\"" "assets/linux/$ID.metainfo.xml" ||
         { echo "assets/linux/$ID.metainfo.xml does not know version $version" >&2; exit 1; }
+    grep -q "^antiphon ($version-1) " assets/linux/changelog ||
+        { echo "assets/linux/changelog does not know version $version" >&2; exit 1; }
     prefix=$(mktemp -d)
     scripts/package.sh install "$(type -P true)" "$prefix" >/dev/null
     scripts/package.sh uninstall "$prefix"

@@ -349,7 +349,8 @@ mod tests {
     fn a_partial_file_keeps_what_it_says_and_odd_numbers_are_brought_in() {
         let folder = folder();
         let path = folder.path().join(FILE_NAME);
-        fs::write(&path, "hands_free = false\nvolume = 40.0\nspeed = nan\nscale = nan\nfrom_a_later_version = 1\n").unwrap();
+        fs::write(&path, "hands_free = false\nvolume = 40.0\nspeed = nan\nscale = nan\nfrom_a_later_version = 1\n")
+            .unwrap();
         let loaded = Settings::load(&path);
         assert_eq!(loaded.message, None);
         let expected = Settings { hands_free: false, ..Settings::default() };

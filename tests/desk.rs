@@ -52,7 +52,11 @@ fn another_engine_goes_on_with_the_conversation() {
     type_turn(&mut rig, "Two?");
     // A persona is told with what was said, too.
     rig.commands.send(Command::SetPersona { system_prompt: "Be brief.".into(), seed: 3 });
-    rig.commands.send(Command::UseEngine(EngineSelection { engine: "other".into(), llm: Some("small".into()), omni: None }));
+    rig.commands.send(Command::UseEngine(EngineSelection {
+        engine: "other".into(),
+        llm: Some("small".into()),
+        omni: None,
+    }));
     rig.until_state(TurnState::Loading);
     rig.until_state(TurnState::Listening);
     let report = type_turn(&mut rig, "Three?");

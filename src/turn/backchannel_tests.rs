@@ -164,7 +164,8 @@ fn what_is_no_word_interrupts_by_the_sensitivity() {
     // A hum without end: after 1.5 s, 1 s and 160 ms.
     let after = Sensitivity::ALL.map(|sensitivity| {
         let mut doubt = BackChannel::new(sensitivity);
-        let mut verdicts = voice(2500, HUM).chunks_exact(FRAME).map(|f| doubt.hear(f, true)).collect::<Vec<_>>().into_iter();
+        let mut verdicts =
+            voice(2500, HUM).chunks_exact(FRAME).map(|f| doubt.hear(f, true)).collect::<Vec<_>>().into_iter();
         verdicts.position(|v| v == Verdict::Interruption).map(|i| (i + 1) * 16)
     });
     assert_eq!(after, [Some(1504), Some(1008), Some(160)]);

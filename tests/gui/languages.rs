@@ -15,8 +15,39 @@ use egui_kittest::kittest::NodeT;
 
 /// What is the same in both languages: names, units, and the languages' own names.
 const NAMES: &[&str] = &[
-    "Antiphon", "MiniCPM", "o", "RTX", "GB", "MB", "kB", "B", "JSON", "Markdown", "wav", "RTF", "p50", "p95", "ms",
-    "s", "English", "GGUF", "MIT", "cascade", "bf16", "q8_0", "q4_k", "make", "cuda", "Esc", "Ctrl",
+    "Antiphon",
+    "MiniCPM",
+    "o",
+    "RTX",
+    "GB",
+    "MB",
+    "kB",
+    "B",
+    "JSON",
+    "Markdown",
+    "wav",
+    "RTF",
+    "p50",
+    "p95",
+    "ms",
+    "s",
+    "English",
+    "GGUF",
+    "MIT",
+    "cascade",
+    "bf16",
+    "q8_0",
+    "q4_k",
+    "make",
+    "cuda",
+    "Esc",
+    "Ctrl",
+    "Alt",
+    "Shift",
+    "Space",
+    "F9",
+    "Wayland",
+    "ANTIPHON_HOME",
 ];
 
 fn chinese(key: &str) -> &'static str {
@@ -114,6 +145,7 @@ fn every_panel_is_in_chinese() {
         Event::State(TurnState::Listening),
         Event::Models(states),
         Event::Devices { input, output },
+        Event::DataFolder { path: "/家".into() },
         Event::Voice(VoiceEvent::Engine { clones: false }),
         Event::Voice(VoiceEvent::Listed {
             voices: vec![VoiceEntry {
@@ -129,6 +161,10 @@ fn every_panel_is_in_chinese() {
         }
         all_chinese(&window, card);
     }
+    window.tell([Event::EngineReady { name: "omni".into(), description: "一个模型".into() }]);
+    window.press(chinese(panels::engine::OMNI));
+    assert!(window.has(chinese("precision")));
+    all_chinese(&window, "the omni engine's settings");
     let finding = Finding {
         aspect: Aspect::Level,
         grade: Grade::Usable,

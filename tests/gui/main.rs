@@ -8,6 +8,7 @@ mod layout;
 mod models_and_devices;
 mod pictures;
 mod raster;
+mod settings;
 mod talking;
 mod voices;
 mod window;

@@ -1,6 +1,7 @@
 //! The window under test, without a display, and what a session may tell it.
 
 use antiphon::app::AntiphonApp;
+use antiphon::app::hotkey::Hotkey;
 use antiphon::app::words::{Language, look_up};
 use antiphon::session::command::Command;
 use antiphon::session::event::{self, Event, EventSink, ModelKind, ModelState, ModelStatus, TurnState};
@@ -24,16 +25,21 @@ impl Window {
     }
 
     pub(crate) fn with(settings: Settings, size: [f32; 2]) -> Self {
-        Window::built(settings, size, Harness::builder())
+        Window::built(settings, size, Harness::builder(), Hotkey::none(None))
+    }
+
+    /// One with a key for all programs.
+    pub(crate) fn with_hotkey(settings: Settings, hotkey: Hotkey) -> Self {
+        Window::built(settings, [1100.0, 2000.0], Harness::builder(), hotkey)
     }
 
     /// One whose pictures can be taken.
     pub(crate) fn drawn(settings: Settings, size: [f32; 2], renderer: impl TestRenderer + 'static) -> Self {
         let theme = if settings.theme == Theme::Dark { egui::Theme::Dark } else { egui::Theme::Light };
-        Window::built(settings, size, Harness::builder().with_theme(theme).renderer(renderer))
+        Window::built(settings, size, Harness::builder().with_theme(theme).renderer(renderer), Hotkey::none(None))
     }
 
-    fn built(settings: Settings, size: [f32; 2], builder: HarnessBuilder<AntiphonApp>) -> Self {
+    fn built(settings: Settings, size: [f32; 2], builder: HarnessBuilder<AntiphonApp>, hotkey: Hotkey) -> Self {
         let interface = match settings.interface {
             Interface::System => Interface::English,
             chosen => chosen,
@@ -47,8 +53,9 @@ impl Window {
             keeper.lock().unwrap().push(settings.clone());
             Ok(())
         });
-        let harness =
-            builder.with_size(size).build_eframe(|cc| AntiphonApp::new(&cc.egui_ctx, sender, source, settings, save));
+        let harness = builder
+            .with_size(size)
+            .build_eframe(|cc| AntiphonApp::new(&cc.egui_ctx, sender, source, settings, save).with_hotkey(hotkey));
         Window { harness, events: Some(sink), commands, kept }
     }
 

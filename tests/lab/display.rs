@@ -7,7 +7,9 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use x11rb::protocol::xproto::{ClientMessageEvent, ConnectionExt, EventMask};
+use x11rb::connection::Connection;
+use x11rb::protocol::xproto::{ClientMessageEvent, ConnectionExt, EventMask, GrabMode, ModMask};
+use x11rb::rust_connection::RustConnection;
 
 /// The display.
 pub struct Display {
@@ -36,8 +38,13 @@ impl Display {
     }
 
     /// What a program needs in its environment to open its window here, drawn without a graphics card.
-    pub fn env(&self) -> [(&'static str, OsString); 3] {
-        [("DISPLAY", self.name.clone()), ("WAYLAND_DISPLAY", OsString::new()), ("LIBGL_ALWAYS_SOFTWARE", "1".into())]
+    pub fn env(&self) -> [(&'static str, OsString); 4] {
+        [
+            ("DISPLAY", self.name.clone()),
+            ("WAYLAND_DISPLAY", OsString::new()),
+            ("XDG_SESSION_TYPE", "x11".into()),
+            ("LIBGL_ALWAYS_SOFTWARE", "1".into()),
+        ]
     }
 
     pub fn server_id(&self) -> u32 {
@@ -91,6 +98,39 @@ impl Display {
     /// Presses a key (`Return`, `ctrl+l`) in a window.
     pub fn key(&self, window: &Window, key: &str) -> Result<()> {
         self.xdotool(["windowfocus", "--sync", &window.0, "key", key]).map(drop)
+    }
+
+    /// Gives a window the keyboard.
+    pub fn focus(&self, window: &Window) -> Result<()> {
+        self.xdotool(["windowfocus", "--sync", &window.0]).map(drop)
+    }
+
+    /// The window that has it.
+    pub fn focused(&self) -> Result<Window> {
+        Ok(Window(self.xdotool(["getwindowfocus"])?.trim().to_owned()))
+    }
+
+    /// Puts a key down, in whichever window has the keyboard.
+    pub fn hold(&self, key: &str) -> Result<()> {
+        self.xdotool(["keydown", key]).map(drop)
+    }
+
+    /// Lets it come up.
+    pub fn release(&self, key: &str) -> Result<()> {
+        self.xdotool(["keyup", key]).map(drop)
+    }
+
+    /// Takes a key of the whole display, by its number in X's list of keys (`keysymdef.h`), as a program with a key of its own
+    /// does, until what is returned is dropped.
+    pub fn take_key(&self, keysym: u32) -> Result<RustConnection> {
+        let (server, screen) = x11rb::connect(Some(self.name.to_str().context("a display's name is plain text")?))?;
+        let (first, last) = (server.setup().min_keycode, server.setup().max_keycode);
+        let keys = server.get_keyboard_mapping(first, last - first + 1)?.reply()?;
+        let mut rows = keys.keysyms.chunks_exact(usize::from(keys.keysyms_per_keycode));
+        let row = rows.position(|row| row.contains(&keysym)).with_context(|| format!("no key {keysym:#x}"))?;
+        let (root, code) = (server.setup().roots[screen].root, first + u8::try_from(row)?);
+        server.grab_key(false, root, ModMask::ANY, code, GrabMode::ASYNC, GrabMode::ASYNC)?.check()?;
+        Ok(server)
     }
 
     /// Asks a window to close, as a window manager does for the button in its corner.

@@ -11,7 +11,10 @@
 //! Linux only: the tools are Debian's packages pulseaudio, pulseaudio-utils, xvfb, xdotool and imagemagick, which
 //! `make test` installs.
 
-#![allow(dead_code, reason = "each test uses its own part of the laboratory; tests/laboratory.rs uses all of it")]
+#![allow(
+    dead_code,
+    reason = "each test uses its own part of the laboratory; tests/laboratory.rs and tests/hotkey.rs use all of it"
+)]
 
 pub mod display;
 pub mod home;

@@ -50,6 +50,8 @@ fn another_engine_goes_on_with_the_conversation() {
     let (mut rig, card) = start(script(vec![text("First."), tone(0.2, 0)]), extras);
     type_turn(&mut rig, "One?");
     type_turn(&mut rig, "Two?");
+    // The speed is told to both engines.
+    rig.commands.send(Command::SetSpeed(1.3));
     // A persona is told with what was said, too.
     rig.commands.send(Command::SetPersona { system_prompt: "Be brief.".into(), seed: 3 });
     rig.commands.send(Command::UseEngine(EngineSelection {
@@ -66,8 +68,10 @@ fn another_engine_goes_on_with_the_conversation() {
     let asked = rig.stop();
     drop(card);
     assert!(asked.ends_with(&[Recorded::Opened(setup.clone()), Recorded::Recalled(so_far.clone())]), "{asked:?}");
+    assert!(asked.contains(&Recorded::Speed(1.3)), "{asked:?}");
     let asked = record.all();
-    assert_eq!(asked[..3], [Recorded::Opened(setup), Recorded::Recalled(so_far), Recorded::Read("Three?".into())]);
+    let opened = [Recorded::Speed(1.3), Recorded::Opened(setup), Recorded::Recalled(so_far)];
+    assert_eq!((&asked[..3], &asked[3]), (&opened[..], &Recorded::Read("Three?".into())));
 }
 
 #[test]

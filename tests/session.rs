@@ -9,7 +9,7 @@ use antiphon::dsp::resample::convert;
 use antiphon::engine::ReplyEnd;
 use antiphon::engine::scripted::{Audio, Recorded, Script, Sound, Step, Turn};
 use antiphon::session::CardSource;
-use antiphon::session::command::Command;
+use antiphon::session::command::{Command, Sensitivity};
 use antiphon::session::event::{Event, TurnState};
 use common::rig::{RATE, Rig, script, sounding_s, text, tone, words};
 use common::sound::speech;
@@ -242,6 +242,19 @@ fn a_hum_lets_the_answer_go_on_and_a_word_stops_it_through_the_echo_of_the_answe
     assert_eq!(rig.next_heard(), 2, "the word is a turn of its own");
     let (_, asked) = rig.stop();
     assert!(asked.contains(&Recorded::Truncated(report.spoken_bytes)), "{asked:?}");
+}
+
+#[test]
+fn a_hum_stops_an_answer_that_is_to_give_way() {
+    let mut rig = Talk::start(script(long_answer()));
+    rig.commands.send(Command::SetSensitivity(Sensitivity::High));
+    rig.commands.send(Command::SendText("Go on".into()));
+    rig.until_state(TurnState::Speaking);
+    std::thread::sleep(Duration::from_millis(500));
+    rig.say("mhm");
+    let report = rig.until_ended();
+    assert!(report.cut_off, "{report:?}");
+    rig.stop();
 }
 
 #[test]

@@ -285,3 +285,25 @@ fn engine_kind(cli: &Cli, settings: &Settings) -> EngineKind {
     let from_settings = || <EngineKind as clap::ValueEnum>::from_str(&settings.engine, true).ok();
     cli.engine.engine.or_else(from_settings).unwrap_or(EngineKind::Cascade)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_manual_page_knows_every_command_and_no_option_that_is_none() {
+        let page = include_str!("../../assets/linux/antiphon.1");
+        let cli = Cli::command();
+        for command in cli.get_subcommands().map(clap::Command::get_name) {
+            assert!(page.contains(&format!("\n.B {command}\n")), "{command}");
+        }
+        let options: Vec<&str> = cli.get_arguments().filter_map(clap::Arg::get_long).collect();
+        let named = page.split("\\-\\-").skip(1).map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric()).next());
+        let unknown: Vec<_> = named.flatten().filter(|name| !options.contains(name) && *name != "help").collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        let codes = AFTER_HELP.split_once("Exit codes: ").unwrap().1;
+        assert!(page.contains(codes), "{codes}");
+        assert!(page.contains(concat!("antiphon ", env!("CARGO_PKG_VERSION"))));
+    }
+}

@@ -249,7 +249,10 @@ impl Errands {
 
 /// This desktop cannot ask for a file.
 fn no_dialog(remedy: Told) -> Event {
-    let what = Told::new("dialog-none", "This desktop has no file dialog.");
+    let what = Told::new(
+        "dialog-none",
+        "This desktop has no file dialog: neither xdg-desktop-portal nor zenity is installed.",
+    );
     Event::Problem { what, remedy, severity: Severity::Warning }
 }
 

@@ -35,6 +35,7 @@ const NAMES: &[&str] = &[
     "GGUF",
     "MIT",
     "cascade",
+    "omni",
     "bf16",
     "q8_0",
     "q4_k",

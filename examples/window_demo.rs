@@ -193,11 +193,17 @@ fn devices() -> Event {
             available: vec![entry("mic", "Built-in microphone"), entry("usb", "USB headset with a rather long name")],
             chosen: None,
             open: Some("Built-in microphone".into()),
+            rate: Some(48_000),
+            buffer_ms: Some(10),
+            telephone: false,
         },
         output: DeviceList {
             available: vec![entry("out", "Built-in loudspeakers")],
             chosen: Some("out".into()),
             open: Some("Built-in loudspeakers".into()),
+            rate: Some(48_000),
+            buffer_ms: Some(10),
+            telephone: false,
         },
     }
 }

@@ -102,6 +102,9 @@ system-default = System default
 not-connected = Not connected
 device-now = now: { $name }
 device-none = none is open
+device-figures = { $rate } kHz, { $ms } ms
+device-figures-hint = Its rate, and the buffer that is asked for; the device adds a delay of its own.
+device-telephone = This is a Bluetooth headset's microphone: while it is open, the headset plays as a telephone does, dull and late. Choose another microphone to hear answers in full.
 
 # Settings
 persona = Persona
@@ -189,6 +192,17 @@ pull-left = { $time } left
 model-get = Get
 model-get-one = Get { $title }
 model-paused = paused
+model-check = Check
+model-check-one = Check { $title }
+model-whole = { $title } is whole: every file is as it should be.
+model-remove = Remove…
+model-remove-one = Remove { $title }
+model-remove-ask = { $size } are deleted.
+model-remove-now = Remove
+model-remove-now-one = Remove { $title } from the disk
+model-keep = Keep
+model-keep-one = Keep { $title }
+model-removed = { $title } was removed; { $size } are free again.
 pull-pause = Pause
 pull-resume = Go on
 pull-resume-one = Go on with { $title }

@@ -99,6 +99,9 @@ system-default = 系统默认
 not-connected = 未连接
 device-now = 当前：{ $name }
 device-none = 没有打开的设备
+device-figures = { $rate } kHz，{ $ms } 毫秒
+device-figures-hint = 设备的采样率，以及所要求的缓冲；设备自身还有延迟。
+device-telephone = 这是蓝牙耳机的麦克风：使用它时，耳机处于通话模式，声音发闷而且延迟大。请另选一个麦克风，回答才有完整的音质。
 
 # Settings
 persona = 人设
@@ -186,6 +189,17 @@ pull-left = 还剩 { $time }
 model-get = 下载
 model-get-one = 下载 { $title }
 model-paused = 已暂停
+model-check = 检查
+model-check-one = 检查 { $title }
+model-whole = { $title } 完好：每个文件都没有问题。
+model-remove = 移除…
+model-remove-one = 移除 { $title }
+model-remove-ask = 将删除 { $size }。
+model-remove-now = 移除
+model-remove-now-one = 从磁盘移除 { $title }
+model-keep = 保留
+model-keep-one = 保留 { $title }
+model-removed = { $title } 已移除，腾出 { $size }。
 pull-pause = 暂停
 pull-resume = 继续
 pull-resume-one = 继续下载 { $title }

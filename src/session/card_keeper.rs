@@ -11,8 +11,8 @@ use super::orchestrator::Wires;
 use super::told::Told;
 use super::turn_record::Counters;
 use crate::audio::{
-    AudioError, CaptureShared, Card, CardChoice, CardSupply, DeviceId, DeviceList, Direction, FarEnd, PlaybackControl,
-    SystemCards, Trouble, Watching,
+    AudioError, CaptureShared, Card, CardChoice, CardSupply, DeviceId, DeviceInfo, DeviceList, Direction, FarEnd,
+    PlaybackControl, SystemCards, Trouble, Watching,
 };
 use crate::dsp::level;
 use crate::time::Micros;
@@ -305,14 +305,17 @@ impl CardKeeper {
 
     /// What is connected and what is open, for the door.
     fn shown(&self) -> Event {
-        let list = |line: &Line, devices: Option<&Vec<crate::audio::DeviceInfo>>| Shown {
-            available: devices
-                .into_iter()
-                .flatten()
-                .map(|d| DeviceEntry { id: d.id.0.clone(), name: d.name.clone() })
-                .collect(),
-            chosen: line.chosen.as_ref().map(|id| id.0.clone()),
-            open: line.open_name().map(str::to_owned),
+        let list = |line: &Line, devices: Option<&Vec<DeviceInfo>>| {
+            let devices = devices.map_or(&[][..], Vec::as_slice);
+            let open = line.open_id().and_then(|id| devices.iter().find(|d| d.id == *id));
+            Shown {
+                available: devices.iter().map(|d| DeviceEntry { id: d.id.0.clone(), name: d.name.clone() }).collect(),
+                chosen: line.chosen.as_ref().map(|id| id.0.clone()),
+                open: line.open_name().map(str::to_owned),
+                rate: open.and_then(|d| d.rate),
+                buffer_ms: open.map(|d| d.buffer_ms),
+                telephone: line.direction == Direction::Input && open.is_some_and(is_bluetooth),
+            }
         };
         let connected = self.connected.as_ref();
         Event::Devices {
@@ -409,4 +412,10 @@ fn close(card: Option<Card>) {
     if let Some(card) = card {
         std::thread::spawn(move || drop(card));
     }
+}
+
+/// Whether a device is on the other end of a radio: on Linux it stands in its id, on Windows in its name.
+fn is_bluetooth(device: &DeviceInfo) -> bool {
+    let (id, name) = (device.id.0.to_lowercase(), device.name.to_lowercase());
+    id.contains("bluez") || ["bluetooth", "hands-free"].iter().any(|word| name.contains(word))
 }

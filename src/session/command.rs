@@ -102,6 +102,10 @@ pub enum Command {
     CancelPull {
         model: String,
     },
+    /// Read all of this model's files again, and tell whether they are as they should be.
+    CheckModel(String),
+    /// Delete this model's files.
+    RemoveModel(String),
     /// Something about the voices to speak in.
     Voice(VoiceCommand),
     /// Load the engine, or load it again (another model was chosen, a file was repaired).

@@ -9,9 +9,10 @@ use super::pulls::Pulls;
 use super::told::Told;
 use super::voices::VoiceCommand;
 use crate::conversation::export::Form;
+use crate::engine::CancelToken;
 use crate::metrics::memory_held;
 use crate::time::Micros;
-use crate::weights::{Catalog, FileState, Installed, PullOptions, Role, Store};
+use crate::weights::{Catalog, FileState, Installed, PullOptions, Role, Store, WeightsError, verify};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
@@ -35,6 +36,8 @@ pub struct Errands {
     pulls: Option<Arc<Pulls>>,
     /// The engine whose models are needed, by its name on the command line.
     engine: Option<String>,
+    /// Stops what reads large files.
+    cancel: CancelToken,
 }
 
 impl Errands {
@@ -58,7 +61,7 @@ impl Errands {
         events.send(Event::DataFolder { path: store.home().display().to_string() });
         let catalog = Catalog::built_in().ok();
         let pulls = catalog.map(|c| Pulls::new(store.clone(), c, PullOptions::default(), events.clone()));
-        Ok(Errands { runtime, store, voices, events, inbox, pulls, engine })
+        Ok(Errands { runtime, store, voices, events, inbox, pulls, engine, cancel: CancelToken::default() })
     }
 
     /// Tells what this machine has, and which models suit it.
@@ -79,11 +82,33 @@ impl Errands {
         self.runtime.spawn_blocking(move || report_models(&store, &events, engine.as_deref()));
     }
 
-    /// Stops fetching anything; what has arrived is kept.
+    /// Stops fetching and checking anything; what has arrived is kept.
     pub fn cancel_all(&self) {
+        self.cancel.cancel();
         if let Some(pulls) = &self.pulls {
             pulls.cancel_all();
         }
+    }
+
+    /// Reads a model's files again, and tells how they are.
+    pub fn check_model(&self, id: String) {
+        let cancel = self.cancel.clone();
+        self.care_for_models(move |store| checked(store, &id, &cancel));
+    }
+
+    /// Deletes a model's files.
+    pub fn remove_model(&self, id: String) {
+        self.care_for_models(move |store| removed(store, &id));
+    }
+
+    /// Does something to the models, tells what came of it, and what is here then.
+    fn care_for_models(&self, work: impl FnOnce(&Store) -> (Told, Severity) + Send + 'static) {
+        let (store, events, engine) = (self.store.clone(), self.events.clone(), self.engine.clone());
+        self.runtime.spawn_blocking(move || {
+            let (what, severity) = work(&store);
+            report_models(&store, &events, engine.as_deref());
+            events.send(Event::Problem { what, remedy: Told::default(), severity });
+        });
     }
 
     /// Asks for a folder and takes the starter models from it that are not here yet.
@@ -302,6 +327,45 @@ async fn watch_memory(events: EventSink) {
     }
 }
 
+/// Reads all files of a model again; gives what to tell.
+fn checked(store: &Store, id: &str, cancel: &CancelToken) -> (Told, Severity) {
+    let model = Catalog::built_in().and_then(|catalog| catalog.model(id));
+    let states = model.and_then(|model| Ok((model, verify(store, model, &mut |_| {}, cancel)?)));
+    let (model, states) = match states {
+        Ok(found) => found,
+        Err(error) => return (Told::from(&error), Severity::Warning),
+    };
+    match states.iter().find(|(_, state)| *state != FileState::Ready) {
+        None => {
+            let what = format!("{} is whole: every file is as it should be", model.title);
+            (Told::new("model-whole", what).with("title", &model.title), Severity::Note)
+        }
+        Some((file, FileState::Damaged)) => {
+            let what = Told::new("model-damaged", format!("{file} is damaged: pull the model again"));
+            (what.with("file", file), Severity::Warning)
+        }
+        Some(_) => {
+            let what = Told::new("weights-incomplete", format!("{} is not complete: pull it", model.title));
+            (what.with("model", &model.title), Severity::Warning)
+        }
+    }
+}
+
+/// Deletes a model's files; gives what to tell.
+fn removed(store: &Store, id: &str) -> (Told, Severity) {
+    let gone = |id| -> Result<_, WeightsError> {
+        let model = Catalog::built_in()?.model(id)?;
+        Ok((model, store.remove(model)?))
+    };
+    match gone(id) {
+        Ok((model, bytes)) => {
+            let what = Told::new("model-removed", format!("{} was removed", model.title)).with("title", &model.title);
+            (what.with_size("size", bytes), Severity::Note)
+        }
+        Err(error) => (Told::from(&error), Severity::Warning),
+    }
+}
+
 /// Tells what is here of the catalog. Returns whether all of it is here that `engine` needs.
 fn report_models(store: &Store, events: &EventSink, engine: Option<&str>) -> bool {
     let Ok(catalog) = Catalog::built_in() else { return false };
@@ -349,6 +413,26 @@ fn status(store: &Store, installed: &Installed<'_>, engine: Option<&str>) -> Mod
 mod tests {
     use super::*;
     use crate::session::event;
+
+    #[test]
+    fn a_model_is_checked_and_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(home.path().into())).unwrap();
+        let model = Catalog::built_in().unwrap().model("smart-turn").unwrap();
+        let cancel = CancelToken::default();
+        assert_eq!(checked(&store, &model.id, &cancel).0.key(), "weights-incomplete", "nothing is here");
+        // As long as it should be, and nothing else: a sparse file of zeros.
+        let (name, size, _) = model.files[0].kept();
+        std::fs::create_dir_all(store.dir_of(&model.id)).unwrap();
+        let file = std::fs::File::create(store.dir_of(&model.id).join(name)).unwrap();
+        file.set_len(size).unwrap();
+        let (what, severity) = checked(&store, &model.id, &cancel);
+        assert_eq!((what.key(), severity), ("model-damaged", Severity::Warning));
+        let (what, severity) = removed(&store, &model.id);
+        assert_eq!((what.key(), severity), ("model-removed", Severity::Note));
+        assert!(!store.dir_of(&model.id).exists());
+        assert_eq!(removed(&store, "no-such-model").1, Severity::Warning);
+    }
 
     #[test]
     fn a_folder_is_made_and_shown_and_a_desktop_that_cannot_is_told_of() {

@@ -137,6 +137,15 @@ pub struct DeviceList {
     pub chosen: Option<String>,
     /// The name of the device that is open now; `None`: none is.
     pub open: Option<String>,
+    /// Samples per second of the open device; `None`: not known.
+    #[serde(default)]
+    pub rate: Option<u32>,
+    /// The buffer it was asked for, in milliseconds; it adds a delay of its own.
+    #[serde(default)]
+    pub buffer_ms: Option<u32>,
+    /// Whether it is the microphone of a Bluetooth headset, which plays as a telephone does while that is open.
+    #[serde(default)]
+    pub telephone: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -72,6 +72,11 @@ impl Line {
         self.trouble.as_ref()
     }
 
+    /// What is open.
+    pub fn open_id(&self) -> Option<&DeviceId> {
+        self.open_id.as_ref()
+    }
+
     /// The name of the open device, for people.
     pub fn open_name(&self) -> Option<&str> {
         self.open_name.as_deref()

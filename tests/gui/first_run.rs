@@ -43,6 +43,7 @@ pub(crate) fn devices() -> Event {
         available: vec![DeviceEntry { id: name.into(), name: name.into() }],
         chosen: None,
         open: Some(name.into()),
+        ..DeviceList::default()
     };
     Event::Devices { input: list("Mic"), output: list("Speaker") }
 }

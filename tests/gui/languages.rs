@@ -48,6 +48,7 @@ const NAMES: &[&str] = &[
     "Space",
     "F9",
     "Wayland",
+    "kHz",
     "ANTIPHON_HOME",
 ];
 
@@ -134,6 +135,7 @@ fn every_panel_is_in_chinese() {
     for list in [&mut input, &mut output] {
         list.open = Some("设备".into());
         list.available[0].name = "设备".into();
+        (list.rate, list.buffer_ms, list.telephone) = (Some(48_000), Some(10), true);
     }
     let states = vec![
         entry("a", ModelState::Ready),

@@ -73,6 +73,7 @@ fn devices_are_chosen_by_name() {
         available: vec![DeviceEntry { id: "usb:1".into(), name: "Headset".into() }],
         chosen: chosen.map(Into::into),
         open: open.map(Into::into),
+        ..DeviceList::default()
     };
     window.tell([Event::Devices { input: list(None, Some("Built-in")), output: list(Some("gone"), None) }]);
     window.press("Sound");
@@ -84,4 +85,42 @@ fn devices_are_chosen_by_name() {
     window.press("Headset");
     assert_eq!(window.commands(), [Command::SelectInput(Some("usb:1".into()))]);
     assert_eq!(window.kept.lock().unwrap().last().unwrap().input_device.as_deref(), Some("usb:1"));
+}
+
+#[test]
+fn what_runs_at_which_rate_is_told_and_a_telephone_is_warned_of() {
+    let mut window = Window::open();
+    let open = |telephone| DeviceList {
+        open: Some("Buds".into()),
+        rate: Some(44_100),
+        buffer_ms: Some(10),
+        telephone,
+        ..DeviceList::default()
+    };
+    window.tell([Event::Devices { input: open(false), output: DeviceList::default() }]);
+    window.press("Sound");
+    assert!(window.has("44.1 kHz, 10 ms") && !window.has("device-telephone"));
+    window.tell([Event::Devices { input: open(true), output: DeviceList::default() }]);
+    assert!(window.has("device-telephone"));
+}
+
+#[test]
+fn a_model_that_is_here_is_checked_and_removed_when_that_is_meant() {
+    let mut window = Window::open();
+    window.tell([
+        Event::Models(vec![model("a", ModelState::Ready), model("b", ModelState::Absent)]),
+        Event::EngineReady { name: "cascade".into(), description: String::new() },
+        Event::State(TurnState::Listening),
+    ]);
+    window.press("Models");
+    assert!(window.has("Check Model a") && !window.has("Check Model b"));
+    window.press("Check Model a");
+    assert_eq!(window.commands(), [Command::CheckModel("a".into())]);
+    window.press("Remove Model a");
+    assert_eq!(window.commands(), [], "it is asked about first");
+    window.press("Keep Model a");
+    window.press("Remove Model a");
+    window.press("Remove Model a from the disk");
+    assert_eq!(window.commands(), [Command::RemoveModel("a".into())]);
+    assert!(!window.has("Keep Model a"));
 }

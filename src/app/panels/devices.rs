@@ -75,5 +75,13 @@ fn picker(ui: &mut Ui, label: &'static str, list: &DeviceList) -> Option<Option<
             ui.add(Label::new(RichText::new(t("device-none")).small().color(palette.amber)).truncate());
         }
     }
+    if let (Some(rate), Some(buffer_ms)) = (list.rate.filter(|_| list.open.is_some()), list.buffer_ms) {
+        let (rate, ms) = (f64::from(rate) / 1000.0, buffer_ms.to_string());
+        let figures = fill("device-figures", &[("rate", &rate.to_string()), ("ms", &ms)]);
+        ui.add(Label::new(RichText::new(figures).small().weak())).on_hover_text(t("device-figures-hint"));
+    }
+    if list.telephone && list.open.is_some() {
+        ui.add(Label::new(RichText::new(t("device-telephone")).small().color(palette.amber)).wrap());
+    }
     choice
 }

@@ -8,7 +8,7 @@ use super::{human_bytes, human_time};
 use crate::session::command::Command;
 use crate::session::event::{ModelState, ModelStatus, PullProgress, PullState, TurnState};
 use eframe::egui::{
-    Align, Button, CornerRadius, Label, Layout, Rect, RichText, Role, Sense, Ui, WidgetInfo, pos2, vec2,
+    Align, Button, CornerRadius, Id, Label, Layout, Rect, RichText, Role, Sense, Ui, WidgetInfo, pos2, vec2,
 };
 
 pub const CANCEL: &str = "cancel";
@@ -193,7 +193,42 @@ fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, reading: &mut Reading
         });
     });
     ui.add(Label::new(RichText::new(told(&model.purpose)).small().weak()).wrap());
+    if model.state != ModelState::Absent && !view.is_fetching(&model.id) && !view.paused.contains(&model.id) {
+        care(ui, model, commands);
+    }
     reading.show(ui, model, commands);
+}
+
+/// What can be done with a model that is here: its files read again, or deleted, which is asked about first.
+fn care(ui: &mut Ui, model: &ModelStatus, commands: &mut Vec<Command>) {
+    let asked = Id::unique("model to be removed");
+    let is_asked = ui.data(|data| data.get_temp::<String>(asked)).is_some_and(|id| id == model.id);
+    let button = |ui: &mut Ui, text, name| {
+        let name = fill(name, &[("title", &model.title)]);
+        let button = ui.small_button(t(text));
+        button.widget_info(|| WidgetInfo::labeled(Role::Button, true, &name));
+        button.clicked()
+    };
+    ui.horizontal_wrapped(|ui| {
+        if !is_asked {
+            if button(ui, "model-check", "model-check-one") {
+                commands.push(Command::CheckModel(model.id.clone()));
+            }
+            if button(ui, "model-remove", "model-remove-one") {
+                ui.data_mut(|data| data.insert_temp(asked, model.id.clone()));
+            }
+            return;
+        }
+        let question = fill("model-remove-ask", &[("size", &human_bytes(model.bytes))]);
+        ui.label(RichText::new(question).small());
+        let remove = button(ui, "model-remove-now", "model-remove-now-one");
+        if remove {
+            commands.push(Command::RemoveModel(model.id.clone()));
+        }
+        if button(ui, "model-keep", "model-keep-one") || remove {
+            ui.data_mut(|data| data.remove_temp::<String>(asked));
+        }
+    });
 }
 
 #[cfg(test)]

@@ -72,6 +72,8 @@ impl Orchestrator {
             Command::SetSensitivity(sensitivity) => self.listening.sensitivity = sensitivity,
             Command::SetSpeed(speed) => self.job(Job::Speed(speed)),
             Command::ShowDataFolder => self.errands.show_data_folder(),
+            Command::CheckModel(id) => self.errands.check_model(id),
+            Command::RemoveModel(id) => self.errands.remove_model(id),
             Command::OpenConversation(id) => {
                 self.step(Input::Interrupt);
                 self.to_archivist(archivist::Job::Open(id));

@@ -270,8 +270,13 @@ impl Decoder {
 
     /// An empty cache that fits this decoder and may grow to `limit` slots (at most the positions it was made for).
     pub fn new_cache(&self, limit: usize) -> Result<KvCache, EngineError> {
+        self.new_cache_in(self.dtype, limit)
+    }
+
+    /// The same, with keys and values kept in another precision than the decoder's: half of it is read in half the time.
+    pub fn new_cache_in(&self, kept: DType, limit: usize) -> Result<KvCache, EngineError> {
         let c = &self.cfg;
-        KvCache::new(c.layers, c.kv_heads, c.head_dim, limit.min(c.max_positions), self.dtype, &self.device)
+        KvCache::new(c.layers, c.kv_heads, c.head_dim, limit.min(c.max_positions), kept, &self.device)
     }
 
     /// Runs `embeds` `[n, hidden]` through the stack: writes their keys and values into the cache slots `at..at+n`
@@ -324,7 +329,9 @@ impl Decoder {
     /// # Errors
     /// When the range is not one of slots in use. After any error the cache is empty.
     pub fn forget(&self, cache: &mut KvCache, range: Range<usize>) -> Result<(), EngineError> {
-        let done = cache.remove(range.clone(), |keys| self.rotary.turn_back(keys, range.len()));
+        let done = cache.remove(range.clone(), |keys| {
+            self.rotary.turn_back(&keys.to_dtype(self.dtype)?, range.len())
+        });
         if done.is_err() {
             cache.truncate(0);
         }
@@ -386,6 +393,8 @@ impl Decoder {
         {
             return block.output.forward(&mixed.reshape((n, c.heads * c.head_dim))?);
         }
+        let (keys, values) =
+            (attention::in_precision(&keys, self.dtype)?, attention::in_precision(&values, self.dtype)?);
         let q = q.reshape((c.kv_heads, group * n, c.head_dim))?;
         let scores = q.matmul(&keys.t()?)?.to_dtype(DType::F32)?;
         let scores = match mask {

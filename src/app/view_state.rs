@@ -102,6 +102,8 @@ pub struct Meters {
     coming: Vec<StageMark>,
     /// Bytes of this process in memory; 0 while not known.
     pub memory: u64,
+    /// Bytes that it holds of graphics cards' memory; 0 while not known.
+    pub gpu_memory: u64,
     pub xruns: u64,
     pub starvation: u64,
     pub lost_capture: u64,
@@ -121,6 +123,7 @@ impl Default for Meters {
             marks: Vec::new(),
             coming: Vec::new(),
             memory: 0,
+            gpu_memory: 0,
             xruns: 0,
             starvation: 0,
             lost_capture: 0,
@@ -305,6 +308,7 @@ impl ViewState {
             }
             Event::DataFolder { path } => self.data_folder = path,
             Event::Memory { bytes } => self.meters.memory = bytes,
+            Event::GpuMemory { bytes } => self.meters.gpu_memory = bytes,
             Event::Replaying(replay) => self.replaying = replay,
         }
     }

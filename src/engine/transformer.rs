@@ -329,9 +329,7 @@ impl Decoder {
     /// # Errors
     /// When the range is not one of slots in use. After any error the cache is empty.
     pub fn forget(&self, cache: &mut KvCache, range: Range<usize>) -> Result<(), EngineError> {
-        let done = cache.remove(range.clone(), |keys| {
-            self.rotary.turn_back(&keys.to_dtype(self.dtype)?, range.len())
-        });
+        let done = cache.remove(range.clone(), |keys| self.rotary.turn_back(&keys.to_dtype(self.dtype)?, range.len()));
         if done.is_err() {
             cache.truncate(0);
         }

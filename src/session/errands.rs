@@ -12,7 +12,7 @@ use crate::conversation::export::Form;
 use crate::engine::CancelToken;
 use crate::metrics::memory_held;
 use crate::time::Micros;
-use crate::weights::{Catalog, FileState, Installed, PullOptions, Role, Store, WeightsError, verify};
+use crate::weights::{Catalog, FileState, Installed, PullOptions, Role, Store, WeightsError, fit, verify};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
@@ -68,6 +68,19 @@ impl Errands {
     pub fn look_at_machine(&self) {
         let (store, events) = (self.store.clone(), self.events.clone());
         self.runtime.spawn_blocking(move || events.send(Event::Outlook(outlook::look(&store))));
+    }
+
+    /// Tells what this program holds of graphics cards, if it was built for any: after a turn, and not all the time, because
+    /// the driver's tool takes a while.
+    pub fn look_at_gpu(&self) {
+        if cfg!(feature = "cuda") {
+            let events = self.events.clone();
+            self.runtime.spawn_blocking(move || {
+                if let Some(bytes) = fit::own_gpu_memory() {
+                    events.send(Event::GpuMemory { bytes });
+                }
+            });
+        }
     }
 
     /// The models that are needed follow the engine.

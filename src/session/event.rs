@@ -300,6 +300,10 @@ pub enum Event {
         user_sound: bool,
         answer_sound: bool,
     },
+    /// What this process has in graphics cards' memory, in bytes; told after a turn, where it is known.
+    GpuMemory {
+        bytes: u64,
+    },
     /// The folder where models, voices and conversations are kept; told at the beginning.
     DataFolder {
         path: String,
@@ -339,6 +343,7 @@ impl Event {
             | Event::Mark(_)
             | Event::Counters { .. }
             | Event::Memory { .. }
+            | Event::GpuMemory { .. }
             | Event::Pull(_)
             | Event::EngineLoading { .. } => Urgency::Soon,
             _ => Urgency::Now,

@@ -84,6 +84,26 @@ pub fn free_gpu_memory(number: usize) -> Option<u64> {
     String::from_utf8_lossy(&answer.stdout).trim().parse::<u64>().ok().map(|mebibytes| mebibytes << 20)
 }
 
+/// Bytes of graphics cards' memory that this program holds; `None` where the driver does not say (inside a container it may
+/// count processes otherwise).
+pub fn own_gpu_memory() -> Option<u64> {
+    let answer = Command::new("nvidia-smi")
+        .args(["--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"])
+        .stdin(Stdio::null())
+        .output()
+        .ok()
+        .filter(|answer| answer.status.success())?;
+    held_by(std::process::id(), &String::from_utf8_lossy(&answer.stdout))
+}
+
+/// What a process holds by the driver's list: its number and mebibytes, a line for each card.
+fn held_by(process: u32, list: &str) -> Option<u64> {
+    let lines = list.lines().filter_map(|line| line.split_once(','));
+    let own = lines.filter(|(number, _)| number.trim().parse() == Ok(process));
+    let held = own.map(|(_, mebibytes)| mebibytes.trim().parse::<u64>().ok());
+    held.sum::<Option<u64>>().filter(|mebibytes| *mebibytes > 0).map(|mebibytes| mebibytes << 20)
+}
+
 /// Free bytes on the disk that holds `path` (or will hold it); `None` when the system does not say.
 pub fn free_space(path: &Path) -> Option<u64> {
     let existing = path.ancestors().find_map(|p| p.canonicalize().ok())?;
@@ -156,6 +176,14 @@ pub fn best<'a>(catalog: &'a Catalog, role: Role, machine: &Machine) -> Option<&
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As the driver writes it.
+    #[test]
+    fn what_a_process_holds_is_added_up_over_the_cards() {
+        let list = "812, 310\n4711, 8120\n4711, 512\n99, [N/A]\n";
+        assert_eq!(held_by(4711, list), Some((8120 + 512) << 20));
+        assert_eq!([held_by(99, list), held_by(5, list), held_by(5, "")], [None; 3]);
+    }
 
     fn machine(gigabytes: u64, cores: u32) -> Machine {
         Machine {

@@ -219,6 +219,7 @@ fn every_panel_is_in_chinese() {
     window.tell([
         Event::TurnEnded { report: Box::new(report), bars },
         Event::Problem { what: "提示".into(), remedy: "办法".into(), severity: Severity::Warning },
+        Event::GpuMemory { bytes: 8_120_000_000 },
         Event::Counters { xruns: 1, starvation: 1, lost_capture: 9, queued_ms: 5.0 },
     ]);
     all_chinese(&window, "a turn and its times");

@@ -161,6 +161,9 @@ fn the_meters_show_each_stage_and_the_counters() {
         Event::Mark(mark(43)),
         Event::Counters { xruns: 7, starvation: 0, lost_capture: 480, queued_ms: 123.4 },
     ]);
+    assert!(!window.has_part("graphics card"), "what is not known is not shown");
+    window.tell([Event::GpuMemory { bytes: 8_120_000_000 }]);
+    assert!(window.has("8.1 GB of the graphics card's memory"));
     assert!(window.has("llm decode") && window.has("43") && window.has("32"));
     assert!(window.has("7") && window.has("123 ms") && window.has_part("480 samples of the microphone were lost"));
     assert!(!window.has("stt"));

@@ -183,6 +183,10 @@ fn counters(ui: &mut Ui, meters: &Meters) {
             cell.response.on_hover_text(hint);
         }
     }
+    if meters.gpu_memory > 0 {
+        let text = fill("gpu-memory", &[("size", &human_bytes(meters.gpu_memory))]);
+        ui.add(Label::new(RichText::new(text).small().weak()).wrap()).on_hover_text(t("gpu-memory-hint"));
+    }
     if meters.lost_capture > 0 {
         let text = fill("lost-capture", &[("n", &meters.lost_capture.to_string())]);
         ui.add(Label::new(RichText::new(text).small().color(Palette::of(ui).red)).wrap());

@@ -192,6 +192,7 @@ impl Orchestrator {
 
     /// Does what had to wait for the end of a turn.
     pub(super) fn after_turn(&mut self) {
+        self.errands.look_at_gpu();
         if self.desk.reopen {
             self.reopen();
         }

@@ -131,7 +131,7 @@ engine-starter-hint = Three small models; runs on any laptop
 engine-omni = Omni
 engine-omni-hint = One large model that hears and speaks itself; wants a GPU
 llm-own = The starter's own
-llm-hint = A model's id from the list of models, or the path of a GGUF file
+llm-hint = A model's id from the list of models, or the path of a GGUF file; or drop the file onto the window
 persona-hint = Who the assistant is, in your words
 seed-hint = The same seed and the same words give the same answers
 sensitivity = When you talk over it
@@ -210,7 +210,7 @@ pull-resume-one = Go on with { $title }
 # Voices
 voice-add = Add from a file…
 dialog-voice = A recording of the voice
-voice-drop = Drop a recording of a voice here
+voice-drop = Drop a recording of a voice, or a GGUF file, here
 voice-record = Record now
 voice-record-stop = Stop recording
 voice-read-this = Read this aloud, as you would tell it to a friend:

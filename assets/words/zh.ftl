@@ -128,7 +128,7 @@ engine-starter-hint = 三个小模型；任何笔记本电脑都能运行
 engine-omni = 全能
 engine-omni-hint = 一个自己会听会说的大模型；需要显卡
 llm-own = 入门引擎自带的
-llm-hint = 模型列表中的名称，或 GGUF 文件的路径
+llm-hint = 模型列表中的名称，或 GGUF 文件的路径；也可以把文件拖到窗口上
 persona-hint = 用您的话写出助手是谁
 seed-hint = 种子和话都相同，回答也相同
 sensitivity = 您插话时
@@ -207,7 +207,7 @@ pull-resume-one = 继续下载 { $title }
 # Voices
 voice-add = 从文件添加…
 dialog-voice = 声音的录音
-voice-drop = 把声音的录音放在这里
+voice-drop = 把声音的录音或 GGUF 文件放在这里
 voice-record = 现在录音
 voice-record-stop = 停止录音
 voice-read-this = 请像对朋友说话那样朗读：

@@ -305,7 +305,9 @@ impl eframe::App for AntiphonApp {
         if ctx.input(|input| input.key_pressed(Key::Escape)) && self.view.can_interrupt() {
             commands.push(Command::Interrupt);
         }
-        if self.voices.take_dropped(&ctx, &mut commands) {
+        if panels::engine::take_dropped(&ctx, &mut self.settings, &mut commands)
+            || self.voices.take_dropped(&ctx, &mut commands)
+        {
             self.side_wanted = Some(true);
         }
         let bar = Frame::new().fill(theme::Palette::of(ui).ground);

@@ -2,6 +2,7 @@
 
 use crate::window::{Window, english};
 use antiphon::app::panels::voices;
+use antiphon::session::EngineSelection;
 use antiphon::session::command::Command;
 use antiphon::session::event::Event;
 use antiphon::session::voices::{
@@ -56,6 +57,13 @@ fn a_voice_is_added_by_dialog_or_drop_checked_and_kept() {
     window.harness.run();
     let check = VoiceCommand::Check { file: "/tmp/aunt.wav".into() };
     assert_eq!(window.commands(), [Command::Voice(check)]);
+
+    // A language model is no voice.
+    window.harness.input_mut().dropped_files.push(Arc::new(Dropped("/tmp/small.gguf".into())));
+    window.harness.run();
+    let llm = Some("/tmp/small.gguf".to_owned());
+    let selection = EngineSelection { engine: "cascade".into(), llm, omni: None };
+    assert_eq!(window.commands(), [Command::UseEngine(selection)]);
 
     // The panel unfolds by itself.
     window.tell([Event::Voice(VoiceEvent::Checking { file: "aunt.wav".into() })]);

@@ -7,7 +7,7 @@ use super::super::words::{fill, t};
 use super::settings::{caption, choice, left};
 use crate::session::command::Command;
 use crate::settings::Settings;
-use eframe::egui::{CollapsingHeader, Label, RichText, TextEdit, Ui};
+use eframe::egui::{CollapsingHeader, Context, Label, RichText, TextEdit, Ui};
 
 pub const LANGUAGE_MODEL: &str = "language-model";
 /// How the omni engine is loaded, folded.
@@ -17,6 +17,17 @@ pub const OMNI: &str = "omni-group";
 const SPEEDS: [(f32, &str); 5] = [(0.8, "0.8 ×"), (1.0, "1 ×"), (1.15, "1.15 ×"), (1.3, "1.3 ×"), (1.5, "1.5 ×")];
 /// What the speech model of the omni engine may know of the text ahead, in tokens; it was trained with the last.
 const CHUNKS: [usize; 4] = [7, 8, 9, 10];
+
+/// A language model (GGUF) that was dropped onto the window is the starter's from now on. Returns whether one was.
+pub fn take_dropped(ctx: &Context, settings: &mut Settings, commands: &mut Vec<Command>) -> bool {
+    let dropped = ctx.input(|input| input.raw.dropped_files.last().map(|file| file.path().to_owned()));
+    let is_model = |file: &std::path::PathBuf| file.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+    let Some(file) = dropped.filter(is_model) else { return false };
+    settings.llm = Some(file.display().to_string());
+    settings.engine = "cascade".into();
+    commands.push(Command::UseEngine(settings.engine_selection()));
+    true
+}
 
 /// Draws the choices.
 pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &mut Vec<Command>) {

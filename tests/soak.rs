@@ -70,7 +70,8 @@ mod pauses {
                     Some(before) => before.into_iter().flat_map(both).collect(),
                 });
             }
-            let long = |(from, to): (Instant, Instant)| to.checked_duration_since(from).filter(|length| *length >= SUPPLY);
+            let long =
+                |(from, to): (Instant, Instant)| to.checked_duration_since(from).filter(|length| *length >= SUPPLY);
             let ended = common.unwrap_or_default().into_iter().filter(|(_, to)| *to >= since);
             ended.filter_map(long).map(|length| length.as_secs_f64() * 1e3).collect()
         }

@@ -1,11 +1,11 @@
-//! Attention of one input over all that is cached, on the CPU: what a decode step does in every layer.
+//! Attention on the CPU: of one input over all that is cached, what a decode step does in every layer; and the softmax of many.
 //!
 //! Owns nothing; runs on the caller's thread. The keys and values are read where they lie, once, with the widest vectors
 //! this machine has; a matrix product would lay all keys out anew for the few rows that one input has. They may be kept
 //! in half precision, which halves what has to be read; sums and softmax are in f32.
 
 use crate::engine::EngineError;
-use candle_core::{CpuStorage, DType, Storage, Tensor};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Storage, Tensor};
 use rten_simd::ops::{BitOps, Extend, NumOps};
 use rten_simd::{Isa, SimdOp, f16};
 use rten_vecmath::Softmax;
@@ -59,6 +59,37 @@ pub(super) fn in_precision(slots: &Tensor, dtype: DType) -> Result<Tensor, Engin
             Ok(Tensor::from_vec(wide, (kv_heads, len, head_dim), slots.device())?)
         }
         _ => Ok(slots.to_dtype(dtype)?),
+    }
+}
+
+/// Softmax of `scores`, `[kv_heads, group * n, at + n]` in f32 on the CPU, where the `n` inputs from slot `at` on see all slots
+/// up to their own; 0 for the others. Written over the scores.
+pub(super) fn causal_softmax(scores: Tensor, n: usize, at: usize) -> Result<Tensor, EngineError> {
+    let scores = scores.contiguous()?;
+    scores.inplace_op1(&CausalSoftmax { n, at })?;
+    Ok(scores)
+}
+
+struct CausalSoftmax {
+    n: usize,
+    at: usize,
+}
+
+impl InplaceOp1 for CausalSoftmax {
+    fn name(&self) -> &'static str {
+        "causal-softmax"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let (CpuStorage::F32(all), Some((from, to))) = (storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("causal softmax of scores that are not contiguous f32");
+        };
+        for (i, row) in all[from..to].chunks_exact_mut(self.at + self.n).enumerate() {
+            let (seen, unseen) = row.split_at_mut(self.at + i % self.n + 1);
+            Softmax::new_mut(seen).dispatch();
+            unseen.fill(0.0);
+        }
+        Ok(())
     }
 }
 
@@ -249,6 +280,22 @@ mod tests {
                         "head {head} of {heads}, {len} keys: {ours}, {exact}"
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn an_input_sees_what_is_before_it_and_itself() {
+        let (n, at) = (3, 2);
+        let scores = (numbers((2, 4 * n, at + n), 4.0) * 9.0).unwrap();
+        let before = scores.to_vec3::<f32>().unwrap();
+        let weights = causal_softmax(scores, n, at).unwrap().to_vec3::<f32>().unwrap();
+        for (i, (row, weights)) in before.iter().flatten().zip(weights.iter().flatten()).enumerate() {
+            let seen = at + i % n + 1;
+            let sum: f64 = row[..seen].iter().map(|x| f64::from(*x).exp()).sum();
+            for (j, weight) in weights.iter().enumerate() {
+                let exact = if j < seen { f64::from(row[j]).exp() / sum } else { 0.0 };
+                assert!((f64::from(*weight) - exact).abs() < 1e-6, "row {i}, slot {j}: {weight}, {exact}");
             }
         }
     }

@@ -165,8 +165,7 @@ fn answer(omni: &super::super::load::Omni, needed: bool) -> (Vec<u32>, Steps) {
         Sampler::new(SamplingConfig { top_k: 20, penalty_window: 9, ..super::super::answer::SAMPLING }, 3);
     let mut outlook = Outlook::All(dialogue.begin_answer(&omni.mind, &mut NoProbe).unwrap().logits);
     let mut ids = Vec::new();
-    // Past the end of the cache's first block.
-    for _ in 0..270 {
+    for _ in 0..40 {
         let id = sampler.choose(&outlook).unwrap();
         outlook = dialogue.say(&omni.mind, id, sampler.needs().filter(|_| needed), &mut steps).unwrap();
         ids.push(id);
@@ -191,11 +190,12 @@ fn an_answer_is_that_of_the_plain_decoder() {
     }
 }
 
-/// Everything as in the released model but its size: biases, seven heads to a key, weights in Q8_0.
+/// As the released model has it: biases, and more heads to a key than a block looks up; weights in Q8_0, of widths that
+/// candle leaves as they are.
 #[test]
 fn a_quantised_step_is_the_plain_decoders() {
     let rng = &mut StdRng::seed_from_u64(15);
-    let (hidden, heads, kv_heads, head_dim, ffn, vocab, layers) = (224, 7, 1, 32, 320, 999, 2);
+    let (hidden, heads, kv_heads, head_dim, ffn, vocab, layers) = (160, 5, 1, 32, 320, 999, 2);
     let cfg = DecoderConfig {
         hidden,
         layers,

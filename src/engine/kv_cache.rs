@@ -98,7 +98,7 @@ impl KvCache {
                 let k = turned(&layer.k.narrow(1, range.end, behind)?)?;
                 // A copy in any case: a view of the slots cannot be written into them.
                 let v = layer.v.narrow(1, range.end, behind)?.force_contiguous()?;
-                layer.k.slice_set(&k.contiguous()?, 1, range.start)?;
+                layer.k.slice_set(&k.to_dtype(self.dtype)?.contiguous()?, 1, range.start)?;
                 layer.v.slice_set(&v, 1, range.start)?;
             }
         }
@@ -157,8 +157,8 @@ impl KvCache {
         Ok(())
     }
 
-    /// Writes `k` and `v`, each `[kv_heads, n, head_dim]`, into the slots `at..at+n` of `layer`, and returns views of
-    /// its slots `0..at+n`. Room must have been [reserved](Self::reserve); the length is left alone (the decoder
+    /// Writes `k` and `v`, each `[kv_heads, n, head_dim]`, into the slots `at..at+n` of `layer`, in the cache's precision,
+    /// and returns views of its slots `0..at+n`. Room must have been [reserved](Self::reserve); the length is left alone (the decoder
     /// advances it once all layers have written).
     pub(super) fn write(
         &self,
@@ -169,8 +169,8 @@ impl KvCache {
     ) -> Result<(Tensor, Tensor), EngineError> {
         let end = at + k.dim(1)?;
         let slots = &self.layers[layer];
-        slots.k.slice_set(&k.contiguous()?, 1, at)?;
-        slots.v.slice_set(&v.contiguous()?, 1, at)?;
+        slots.k.slice_set(&k.to_dtype(self.dtype)?.contiguous()?, 1, at)?;
+        slots.v.slice_set(&v.to_dtype(self.dtype)?.contiguous()?, 1, at)?;
         Ok((slots.k.narrow(1, 0, end)?, slots.v.narrow(1, 0, end)?))
     }
 

@@ -275,8 +275,13 @@ impl Decoder {
 
     /// An empty cache that fits this decoder and may grow to `limit` slots (at most the positions it was made for).
     pub fn new_cache(&self, limit: usize) -> Result<KvCache, EngineError> {
+        self.new_cache_in(self.dtype, limit)
+    }
+
+    /// The same, with keys and values kept in another precision than the decoder's: half of it is read in half the time.
+    pub fn new_cache_in(&self, kept: DType, limit: usize) -> Result<KvCache, EngineError> {
         let c = &self.cfg;
-        KvCache::new(c.layers, c.kv_heads, c.head_dim, limit.min(c.max_positions), self.dtype, &self.device)
+        KvCache::new(c.layers, c.kv_heads, c.head_dim, limit.min(c.max_positions), kept, &self.device)
     }
 
     /// Runs `embeds` `[n, hidden]` through the stack: writes their keys and values into the cache slots `at..at+n`
@@ -329,7 +334,7 @@ impl Decoder {
     /// # Errors
     /// When the range is not one of slots in use. After any error the cache is empty.
     pub fn forget(&self, cache: &mut KvCache, range: Range<usize>) -> Result<(), EngineError> {
-        let done = cache.remove(range.clone(), |keys| self.rotary.turn_back(keys, range.len()));
+        let done = cache.remove(range.clone(), |keys| self.rotary.turn_back(&keys.to_dtype(self.dtype)?, range.len()));
         if done.is_err() {
             cache.truncate(0);
         }
@@ -338,9 +343,10 @@ impl Decoder {
 
     fn run(&self, embeds: &Tensor, at: usize, cache: &mut KvCache, mask: Mask<'_>) -> Result<Tensor, EngineError> {
         let n = embeds.dim(0)?;
-        let mask = match mask {
-            Mask::Causal if n == 1 => None,
-            Mask::Causal => Some(self.causal(n, at)?),
+        let seen = match mask {
+            Mask::Causal if n == 1 => Seen::All,
+            Mask::Causal if self.device.is_cpu() => Seen::UpToItself,
+            Mask::Causal => Seen::Masked(self.causal(n, at)?),
             Mask::Additive(m) => {
                 let (rows, keys) = m.dims2()?;
                 if keys != at + n || (rows != 1 && rows != n) {
@@ -349,12 +355,12 @@ impl Decoder {
                         at + n
                     )));
                 }
-                Some(m.to_device(&self.device)?.to_dtype(DType::F32)?)
+                Seen::Masked(m.to_device(&self.device)?.to_dtype(DType::F32)?)
             }
         };
         let mut x = embeds.clone();
         for (i, block) in self.blocks.iter().enumerate() {
-            let attended = self.attend(block, &block.attention_norm.forward(&x)?, i, at, cache, mask.as_ref())?;
+            let attended = self.attend(block, &block.attention_norm.forward(&x)?, i, at, cache, &seen)?;
             x = (x + attended)?;
             let gated = block.gate_up.forward(&block.ffn_norm.forward(&x)?)?;
             let inner = (ops::silu(&gated[0])? * &gated[1])?;
@@ -372,7 +378,7 @@ impl Decoder {
         layer: usize,
         at: usize,
         cache: &KvCache,
-        mask: Option<&Tensor>,
+        seen: &Seen,
     ) -> Result<Tensor, EngineError> {
         let c = &self.cfg;
         let n = x.dim(0)?;
@@ -386,22 +392,24 @@ impl Decoder {
         let (keys, values) = cache.write(layer, at, &k, &heads(&qkv[2], c.kv_heads)?)?;
 
         let q = (q * (c.head_dim as f64).powf(-0.5))?;
-        if mask.is_none()
+        if matches!(seen, Seen::All)
             && let Some(mixed) = attention::of_one(&q, &keys, &values)?
         {
             return block.output.forward(&mixed.reshape((n, c.heads * c.head_dim))?);
         }
+        let (keys, values) =
+            (attention::in_precision(&keys, self.dtype)?, attention::in_precision(&values, self.dtype)?);
         let q = q.reshape((c.kv_heads, group * n, c.head_dim))?;
         let scores = q.matmul(&keys.t()?)?.to_dtype(DType::F32)?;
-        let scores = match mask {
-            None => scores,
-            Some(m) => scores.reshape((c.kv_heads, group, n, at + n))?.broadcast_add(m)?.reshape((
-                c.kv_heads,
-                group * n,
-                at + n,
-            ))?,
+        let weights = match seen {
+            Seen::All => ops::softmax_last_dim(&scores)?,
+            Seen::UpToItself => attention::causal_softmax(scores, n, at)?,
+            Seen::Masked(mask) => {
+                let masked = scores.reshape((c.kv_heads, group, n, at + n))?.broadcast_add(mask)?;
+                ops::softmax_last_dim(&masked.reshape((c.kv_heads, group * n, at + n))?)?
+            }
         };
-        let weights = ops::softmax_last_dim(&scores)?.to_dtype(self.dtype)?;
+        let weights = weights.to_dtype(self.dtype)?;
         let mixed = weights.matmul(&values)?.reshape((c.heads, n, c.head_dim))?;
         block.output.forward(&mixed.transpose(0, 1)?.reshape((n, c.heads * c.head_dim))?)
     }
@@ -413,6 +421,16 @@ impl Decoder {
             (0..n).flat_map(|i| (0..keys).map(move |j| if j <= at + i { 0.0 } else { f32::NEG_INFINITY })).collect();
         Ok(Tensor::from_vec(mask, (n, keys), &self.device)?)
     }
+}
+
+/// What the inputs of one pass may attend to.
+enum Seen {
+    /// All slots, themselves included.
+    All,
+    /// Every input all slots before it, and itself.
+    UpToItself,
+    /// What this is added to, `[n or 1, slots]`.
+    Masked(Tensor),
 }
 
 /// The last row of `[n, hidden]`, as `[1, hidden]`.

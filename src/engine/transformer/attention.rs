@@ -1,28 +1,25 @@
-//! Attention of one input over all that is cached, on the CPU: what a decode step does in every layer.
+//! Attention on the CPU: of one input over all that is cached, what a decode step does in every layer; and the softmax of many.
 //!
 //! Owns nothing; runs on the caller's thread. The keys and values are read where they lie, once, with the widest vectors
-//! this machine has; a matrix product would lay all keys out anew for the few rows that one input has. Softmax in f32.
+//! this machine has; a matrix product would lay all keys out anew for the few rows that one input has. They may be kept
+//! in half precision, which halves what has to be read; sums and softmax are in f32.
 
 use crate::engine::EngineError;
-use candle_core::{CpuStorage, Storage, Tensor};
-use rten_simd::ops::NumOps;
-use rten_simd::{Isa, SimdOp};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Storage, Tensor};
+use rten_simd::ops::{BitOps, Extend, NumOps};
+use rten_simd::{Isa, SimdOp, f16};
 use rten_vecmath::Softmax;
 
 /// Attention of `q`, `[heads, 1, head_dim]` and scaled already, over `keys` and `values`, views `[kv_heads, len, head_dim]`
-/// of a cache; f32 on the CPU. Returns `[heads, 1, head_dim]`, or `None` when these are not such tensors.
+/// of a cache; on the CPU, `q` in f32, the cache in f32 or f16. Returns `[heads, 1, head_dim]`, or `None` when these are
+/// not such tensors.
 pub(super) fn of_one(q: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Option<Tensor>, EngineError> {
     let ((heads, one, head_dim), (kv_heads, len, _)) = (q.dims3()?, keys.dims3()?);
     let q = q.contiguous()?;
     let (q_at, q_layout) = q.storage_and_layout();
     let (k_at, k_layout) = keys.storage_and_layout();
     let (v_at, v_layout) = values.storage_and_layout();
-    let (
-        Storage::Cpu(CpuStorage::F32(q_all)),
-        Storage::Cpu(CpuStorage::F32(k_all)),
-        Storage::Cpu(CpuStorage::F32(v_all)),
-    ) = (&*q_at, &*k_at, &*v_at)
-    else {
+    let Storage::Cpu(CpuStorage::F32(q_all)) = &*q_at else {
         return Ok(None);
     };
     // Rows lie one behind the other, heads a whole capacity apart.
@@ -30,28 +27,123 @@ pub(super) fn of_one(q: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Optio
     if one != 1 || k_layout.stride() != [stride, head_dim, 1] || v_layout.stride() != k_layout.stride() {
         return Ok(None);
     }
+    let q_all = &q_all[q_layout.start_offset()..][..heads * head_dim];
+    let (k_from, v_from, group) = (k_layout.start_offset(), v_layout.start_offset(), heads / kv_heads);
     let mut mixed = vec![0.0; heads * head_dim];
-    OneRow {
-        q: &q_all[q_layout.start_offset()..][..heads * head_dim],
-        keys: &k_all[k_layout.start_offset()..],
-        values: &v_all[v_layout.start_offset()..],
-        stride,
-        len,
-        head_dim,
-        group: heads / kv_heads,
-        mixed: &mut mixed,
+    match (&*k_at, &*v_at) {
+        (Storage::Cpu(CpuStorage::F32(k)), Storage::Cpu(CpuStorage::F32(v))) => {
+            let (keys, values) = (&k[k_from..], &v[v_from..]);
+            OneRow { q: q_all, keys, values, stride, len, head_dim, group, mixed: &mut mixed }.dispatch();
+        }
+        (Storage::Cpu(CpuStorage::F16(k)), Storage::Cpu(CpuStorage::F16(v))) => {
+            let (keys, values) = (&halves(k)[k_from..], &halves(v)[v_from..]);
+            OneRow { q: q_all, keys, values, stride, len, head_dim, group, mixed: &mut mixed }.dispatch();
+        }
+        _ => return Ok(None),
     }
-    .dispatch();
     Ok(Some(Tensor::from_vec(mixed, (heads, 1, head_dim), q.device())?))
 }
 
+/// `slots`, a view `[kv_heads, len, head_dim]` of a cache, in another precision, for matrix products with many rows.
+pub(super) fn in_precision(slots: &Tensor, dtype: DType) -> Result<Tensor, EngineError> {
+    let (kv_heads, len, head_dim) = slots.dims3()?;
+    let (at, layout) = slots.storage_and_layout();
+    let stride = layout.stride()[0];
+    match (&*at, dtype) {
+        (Storage::Cpu(CpuStorage::F16(all)), DType::F32) if layout.stride() == [stride, head_dim, 1] => {
+            let mut wide = vec![0.0; kv_heads * len * head_dim];
+            let from = &halves(all)[layout.start_offset()..];
+            for (head, wide) in wide.chunks_exact_mut((len * head_dim).max(1)).enumerate() {
+                Widen { from: &from[head * stride..][..len * head_dim], wide }.dispatch();
+            }
+            Ok(Tensor::from_vec(wide, (kv_heads, len, head_dim), slots.device())?)
+        }
+        _ => Ok(slots.to_dtype(dtype)?),
+    }
+}
+
+/// Softmax of `scores`, `[kv_heads, group * n, at + n]` in f32 on the CPU, where the `n` inputs from slot `at` on see all slots
+/// up to their own; 0 for the others. Written over the scores.
+pub(super) fn causal_softmax(scores: Tensor, n: usize, at: usize) -> Result<Tensor, EngineError> {
+    let scores = scores.contiguous()?;
+    scores.inplace_op1(&CausalSoftmax { n, at })?;
+    Ok(scores)
+}
+
+struct CausalSoftmax {
+    n: usize,
+    at: usize,
+}
+
+impl InplaceOp1 for CausalSoftmax {
+    fn name(&self) -> &'static str {
+        "causal-softmax"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let (CpuStorage::F32(all), Some((from, to))) = (storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("causal softmax of scores that are not contiguous f32");
+        };
+        for (i, row) in all[from..to].chunks_exact_mut(self.at + self.n).enumerate() {
+            let (seen, unseen) = row.split_at_mut(self.at + i % self.n + 1);
+            Softmax::new_mut(seen).dispatch();
+            unseen.fill(0.0);
+        }
+        Ok(())
+    }
+}
+
+/// The same numbers under the name that the vectors know them by.
+fn halves(numbers: &[half::f16]) -> &[f16] {
+    // SAFETY: both types are transparent around the 16 bits of an IEEE half, so that length and alignment are the same.
+    #[expect(unsafe_code, reason = "two libraries, each with its own type for the same bits")]
+    unsafe {
+        std::slice::from_raw_parts(numbers.as_ptr().cast(), numbers.len())
+    }
+}
+
+/// A number that a cache is made of.
+trait Slot: Copy {
+    fn wide(self) -> f32;
+
+    /// The first two vectors of `from`, which must hold as many.
+    fn two_vectors<I: Isa>(isa: I, from: &[Self]) -> [I::F32; 2];
+}
+
+impl Slot for f32 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn two_vectors<I: Isa>(isa: I, from: &[Self]) -> [I::F32; 2] {
+        let ops = isa.f32();
+        [ops.load(from), ops.load(&from[ops.len()..])]
+    }
+}
+
+impl Slot for f16 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+
+    #[inline(always)]
+    fn two_vectors<I: Isa>(isa: I, from: &[Self]) -> [I::F32; 2] {
+        let ops = isa.f16();
+        let both = ops.load(from);
+        [ops.extend_low(both), ops.extend_high(both)]
+    }
+}
+
 /// One input's queries over the keys and values of all heads.
-struct OneRow<'a> {
+struct OneRow<'a, T> {
     /// `[heads, head_dim]`.
     q: &'a [f32],
     /// `[kv_heads, len, head_dim]`, heads `stride` apart.
-    keys: &'a [f32],
-    values: &'a [f32],
+    keys: &'a [T],
+    values: &'a [T],
     stride: usize,
     len: usize,
     head_dim: usize,
@@ -61,20 +153,19 @@ struct OneRow<'a> {
     mixed: &'a mut [f32],
 }
 
-impl SimdOp for OneRow<'_> {
+impl<T: Slot> SimdOp for OneRow<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let OneRow { q, keys, values, stride, len, head_dim, group, mixed } = self;
-        let ops = isa.f32();
         let mut scores = vec![0.0; group * len];
         let width = group * head_dim;
         for (head, (q, mixed)) in q.chunks_exact(width).zip(mixed.chunks_exact_mut(width)).enumerate() {
             let rows = head * stride..head * stride + len * head_dim;
             for (at, key) in keys[rows.clone()].chunks_exact(head_dim).enumerate() {
                 for (query, scores) in q.chunks_exact(head_dim).zip(scores.chunks_exact_mut(len)) {
-                    scores[at] = dot(ops, query, key);
+                    scores[at] = dot(isa, query, key);
                 }
             }
             for scores in scores.chunks_exact_mut(len) {
@@ -82,7 +173,7 @@ impl SimdOp for OneRow<'_> {
             }
             for (at, value) in values[rows].chunks_exact(head_dim).enumerate() {
                 for (mixed, scores) in mixed.chunks_exact_mut(head_dim).zip(scores.chunks_exact(len)) {
-                    add_scaled(ops, mixed, scores[at], value);
+                    add_scaled(isa, mixed, scores[at], value);
                 }
             }
         }
@@ -90,26 +181,56 @@ impl SimdOp for OneRow<'_> {
 }
 
 #[inline(always)]
-fn dot<O: NumOps<f32>>(ops: O, a: &[f32], b: &[f32]) -> f32 {
-    let (a, b) = (a.chunks_exact(ops.len()), b.chunks_exact(ops.len()));
-    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
+fn dot<I: Isa, T: Slot>(isa: I, a: &[f32], b: &[T]) -> f32 {
+    let ops = isa.f32();
+    let (a, b) = (a.chunks_exact(2 * ops.len()), b.chunks_exact(2 * ops.len()));
+    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b.wide()).sum();
     let mut sums = [ops.zero(); 2];
-    for (i, (a, b)) in a.zip(b).enumerate() {
-        sums[i % 2] = ops.mul_add(ops.load(a), ops.load(b), sums[i % 2]);
+    for (a, b) in a.zip(b) {
+        let (a, b) = (f32::two_vectors(isa, a), T::two_vectors(isa, b));
+        sums = [ops.mul_add(a[0], b[0], sums[0]), ops.mul_add(a[1], b[1], sums[1])];
     }
     ops.sum(ops.add(sums[0], sums[1])) + rest
 }
 
 /// `to += by * from`.
 #[inline(always)]
-fn add_scaled<O: NumOps<f32>>(ops: O, to: &mut [f32], by: f32, from: &[f32]) {
-    let lanes = ops.len();
+fn add_scaled<I: Isa, T: Slot>(isa: I, to: &mut [f32], by: f32, from: &[T]) {
+    let ops = isa.f32();
     let scale = ops.splat(by);
-    let whole = to.len() - to.len() % lanes;
-    for (to, from) in to[..whole].chunks_exact_mut(lanes).zip(from.chunks_exact(lanes)) {
-        ops.store(ops.mul_add(ops.load(from), scale, ops.load(to)), to);
+    let whole = to.len() - to.len() % (2 * ops.len());
+    for (to, from) in to[..whole].chunks_exact_mut(2 * ops.len()).zip(from.chunks_exact(2 * ops.len())) {
+        let (sum, from) = (f32::two_vectors(isa, to), T::two_vectors(isa, from));
+        let (low, high) = to.split_at_mut(ops.len());
+        ops.store(ops.mul_add(from[0], scale, sum[0]), low);
+        ops.store(ops.mul_add(from[1], scale, sum[1]), high);
     }
-    to[whole..].iter_mut().zip(&from[whole..]).for_each(|(to, from)| *to += by * from);
+    to[whole..].iter_mut().zip(&from[whole..]).for_each(|(to, from)| *to += by * from.wide());
+}
+
+/// Halves as f32.
+struct Widen<'a> {
+    from: &'a [f16],
+    /// As long as `from`.
+    wide: &'a mut [f32],
+}
+
+impl SimdOp for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let Widen { from, wide } = self;
+        let ops = isa.f32();
+        let whole = from.len() - from.len() % (2 * ops.len());
+        for (wide, from) in wide[..whole].chunks_exact_mut(2 * ops.len()).zip(from.chunks_exact(2 * ops.len())) {
+            let both = f16::two_vectors(isa, from);
+            let (low, high) = wide.split_at_mut(ops.len());
+            ops.store(both[0], low);
+            ops.store(both[1], high);
+        }
+        wide[whole..].iter_mut().zip(&from[whole..]).for_each(|(wide, from)| *wide = from.to_f32());
+    }
 }
 
 #[cfg(test)]
@@ -139,15 +260,17 @@ mod tests {
 
     #[test]
     fn is_the_definition_at_every_length_and_width() {
-        for (heads, kv_heads, len, capacity, head_dim) in
-            [(12, 2, 1, 256, 128), (12, 2, 301, 512, 128), (4, 4, 37, 37, 12), (14, 2, 65, 256, 64), (3, 1, 5, 8, 7)]
-        {
+        let shapes =
+            [(12, 2, 1, 256, 128), (12, 2, 301, 512, 128), (4, 4, 37, 37, 12), (14, 2, 65, 256, 64), (3, 1, 5, 8, 7)];
+        let both = shapes.iter().flat_map(|shape| [DType::F32, DType::F16].map(|kept| (*shape, kept)));
+        for ((heads, kv_heads, len, capacity, head_dim), kept) in both {
             let q = (numbers((heads, 1, head_dim), 1.0) * 0.5).unwrap();
-            let keys = numbers((kv_heads, capacity, head_dim), 2.0).narrow(1, 0, len).unwrap();
-            let values = numbers((kv_heads, capacity, head_dim), 3.0).narrow(1, 0, len).unwrap();
+            let slots = |seed| numbers((kv_heads, capacity, head_dim), seed).to_dtype(kept).unwrap();
+            let (keys, values) = (slots(2.0).narrow(1, 0, len).unwrap(), slots(3.0).narrow(1, 0, len).unwrap());
             let mixed = of_one(&q, &keys, &values).unwrap().expect("tensors it can read").to_vec3::<f32>().unwrap();
-            let (q, k, v) =
-                (q.to_vec3::<f32>().unwrap(), keys.to_vec3::<f32>().unwrap(), values.to_vec3::<f32>().unwrap());
+            let exactly = |t: &Tensor| t.to_dtype(DType::F32).unwrap().to_vec3::<f32>().unwrap();
+            let (q, k, v) = (exactly(&q), exactly(&keys), exactly(&values));
+            assert_eq!(exactly(&in_precision(&keys, DType::F32).unwrap()), k, "{kept:?}");
             let group = heads / kv_heads;
             for head in 0..heads {
                 let expected = &defined(&q[head], &k[head / group], &v[head / group])[0];
@@ -157,6 +280,22 @@ mod tests {
                         "head {head} of {heads}, {len} keys: {ours}, {exact}"
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn an_input_sees_what_is_before_it_and_itself() {
+        let (n, at) = (3, 2);
+        let scores = (numbers((2, 4 * n, at + n), 4.0) * 9.0).unwrap();
+        let before = scores.to_vec3::<f32>().unwrap();
+        let weights = causal_softmax(scores, n, at).unwrap().to_vec3::<f32>().unwrap();
+        for (i, (row, weights)) in before.iter().flatten().zip(weights.iter().flatten()).enumerate() {
+            let seen = at + i % n + 1;
+            let sum: f64 = row[..seen].iter().map(|x| f64::from(*x).exp()).sum();
+            for (j, weight) in weights.iter().enumerate() {
+                let exact = if j < seen { f64::from(row[j]).exp() / sum } else { 0.0 };
+                assert!((f64::from(*weight) - exact).abs() < 1e-6, "row {i}, slot {j}: {weight}, {exact}");
             }
         }
     }

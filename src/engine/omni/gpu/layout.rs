@@ -60,6 +60,8 @@ pub struct Layout {
     narrow: bool,
     hidden: usize,
     eps: Argument,
+    /// The precision of keys and values.
+    kept: DType,
     pub moment: u64,
     caches: u64,
     /// The residual stream.
@@ -95,7 +97,17 @@ impl Layout {
         let caches = machine.room(8 * 2 * cfg.layers)?;
         let x = machine.room(4 * cfg.hidden)?;
         let eps = F(cfg.rms_eps as f32);
-        Ok(Self { machine, plan: Vec::new(), narrow, hidden: cfg.hidden, eps, moment, caches, x })
+        Ok(Self {
+            machine,
+            plan: Vec::new(),
+            narrow,
+            hidden: cfg.hidden,
+            eps,
+            kept: decoder.dtype(),
+            moment,
+            caches,
+            x,
+        })
     }
 
     pub fn launch(&mut self, kernel: String, grid: (usize, usize), shared: usize, arguments: Vec<Argument>) {
@@ -149,7 +161,7 @@ impl Layout {
     pub fn layers(&mut self, decoder: &Decoder, stack: &PlainStack<'_>) -> Result<(), EngineError> {
         let cfg = decoder.config();
         let (heads, kv_heads, width) = (cfg.heads, cfg.kv_heads, cfg.head_dim);
-        let (cache, unit) = match decoder.dtype() {
+        let (cache, unit) = match self.kept {
             DType::F32 => ("f32", 4),
             DType::BF16 => ("bf16", 8),
             other => return Err(unfit(&format!("it computes in {other:?}"))),
@@ -259,7 +271,7 @@ impl Layout {
     /// The step is complete.
     pub fn finish(mut self) -> Result<LaidOut, EngineError> {
         self.machine.prepare(self.plan)?;
-        Ok(LaidOut { machine: self.machine, moment: self.moment, caches: self.caches })
+        Ok(LaidOut { machine: self.machine, kept: self.kept, moment: self.moment, caches: self.caches })
     }
 }
 
@@ -284,6 +296,7 @@ fn narrowed(matrix: &Tensor) -> Result<(Kind, Tensor), EngineError> {
 /// A step, ready to run.
 pub struct LaidOut {
     pub machine: Box<dyn Machine>,
+    kept: DType,
     moment: u64,
     caches: u64,
 }
@@ -292,8 +305,11 @@ impl LaidOut {
     /// Makes a step at the end of `cache`: writes its slot, and leaves the rest in the machine's memory.
     ///
     /// # Errors
-    /// When the cache is full, or the machine fails.
+    /// When the cache is full or of another precision, or the machine fails.
     pub fn run(&mut self, moment: Moment<'_>, cache: &mut KvCache) -> Result<(), EngineError> {
+        if cache.slots().any(|(keys, _)| keys.dtype() != self.kept) {
+            return Err(unfit("its keys and values are kept in another precision"));
+        }
         let at = cache.len();
         cache.reserve(at + 1)?;
         let places = [at, moment.seen_before, moment.seen_after, cache.capacity()].map(|n| n as u32);

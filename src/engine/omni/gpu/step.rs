@@ -54,6 +54,10 @@ impl FusedStep {
         if parts.decoder.dtype() != DType::F32 {
             return Err(unfit("speech is not computed in f32"));
         }
+        // The plain way rounds what it multiplies with quantised weights: the two could not be held against each other.
+        if stack.blocks.iter().any(|block| matches!(block.qkv, Matrix::Quantised(_))) {
+            return Err(unfit("its weights are quantised"));
+        }
         let hidden = parts.decoder.config().hidden;
         let codes = parts.codes.first().map_or(Ok(0), |t| t.dim(0))?;
         let codebooks = parts.codes.len();

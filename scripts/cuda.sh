@@ -3,7 +3,7 @@
 # usage: scripts/cuda.sh build          the release binary; starts, and computes on the CPU, where there is no driver
 #        scripts/cuda.sh bundle         that, the parity test and what both need, in one folder to take to a GPU machine
 #        scripts/cuda.sh check          the Rust side alone, checked without a CUDA compiler (in `make test`)
-#        scripts/cuda.sh kernels        makes kernels/speech_step.ptx anew from kernels/speech_step.cu
+#        scripts/cuda.sh kernels        makes kernels/decoder_step.ptx anew from kernels/decoder_step.cu and kernels/step
 #        scripts/cuda.sh run CMD...     runs CMD (cargo test --features cuda ...) with the environment of `build`
 # ANTIPHON_GPUS="80 89"   generations to make machine code for [default: those of this machine's GPUs]. Every newer one
 #                         is served too: the driver compiles the kernels for it when they are first used, and keeps them.
@@ -85,10 +85,10 @@ bundle() {
 # The portable form of the kernels of our own, which is kept in the repository, so that building needs no nvcc for them. What
 # each takes of a GPU's registers is printed; a spill would be slow.
 kernels() {
-    local source=kernels/speech_step.cu target=kernels/speech_step.ptx generation
+    local source=kernels/decoder_step.cu target=kernels/decoder_step.ptx generation
     "$cuda/bin/nvcc" -ptx -O3 -Werror all-warnings -arch=compute_80 "$source" -o "$target.partial"
     {
-        echo "// Made by scripts/cuda.sh kernels of $source, sha256 $(sha256sum "$source" | cut -d ' ' -f 1)"
+        echo "// Made by scripts/cuda.sh kernels of $source and kernels/step, sha256 $(cat "$source" kernels/step/*.cuh | sha256sum | cut -d ' ' -f 1)"
         # Without the compiler's own remarks.
         grep -vE '^[[:space:]]*(//.*)?$' "$target.partial"
     } >"$target"

@@ -66,19 +66,19 @@ rm -rf "$work/model"
 step checkpoint 240 "$bundle/antiphon" dev random-checkpoint --size "$size" --out "$work/model"
 bench=("$bundle/antiphon" bench --engine omni --model "$work/model" --device "$device" --answer-tokens 32
     --questions "$work/questions" --rounds 3)
-# Says how the speech model's step was found when the model was loaded.
+# Says how the steps of speech and words were found when the model was loaded.
 export RUST_LOG=antiphon=info
 step bench-bf16 200 "${bench[@]}" --dtype bf16
-# The speech model's other ways, beside the recorded graph that the line above takes.
-step bench-launches 200 "${bench[@]}" --dtype bf16 --speech-step launches
-step bench-plain 200 "${bench[@]}" --dtype bf16 --speech-step plain
+# The other ways of both, beside the recorded graphs that the line above takes.
+step bench-launches 200 "${bench[@]}" --dtype bf16 --speech-step launches --language-step launches
+step bench-plain 200 "${bench[@]}" --dtype bf16 --speech-step plain --language-step plain
 step bench-q8_0 200 "${bench[@]}" --dtype bf16 --quantize q8_0
 step bench-q4_k 200 "${bench[@]}" --dtype bf16 --quantize q4_k
 
-printf '\n== a frame of speech, by each way: when the model was loaded, and in whole turns\n'
+printf '\n== a frame of speech and a word, by each way: when the model was loaded, and in whole turns\n'
 for way in bf16 launches plain; do
     printf '%s\n' "${way/bf16/graph}"
-    grep -hE 'frames of speech by|kernels for speech|in the plain way|^ *tts_decode' "$work/bench-$way.txt" | head -n 3 || true
+    grep -hE '(frames of speech|words) by|kernels for|in the plain way|^ *(tts|llm)_decode' "$work/bench-$way.txt" | head -n 6 || true
 done
 printf '\n== summary (%s, %s)\n%s%-20s %12d s\n' "$device" "$size" "$summary" "all" "$SECONDS"
 exit $failed

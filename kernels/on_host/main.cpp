@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include "../speech_step.cu"
+#include "../decoder_step.cu"
 
 namespace host {
 dim3 thread_index, block_index, grid_size;
@@ -182,17 +182,22 @@ template <class... T> std::string call(void (*kernel)(T...), const Arguments &gi
 std::string launch(const std::string &name, const Arguments &arguments) {
 #define KERNEL(k)                                                                                                      \
     if (name == #k) return call(k, arguments);
-    KERNEL(embed)
-    KERNEL(qkv_f32)
-    KERNEL(qkv_bf16)
-    KERNEL(attend)
-    KERNEL(project_f32)
-    KERNEL(project_bf16)
-    KERNEL(gate_up_f32)
-    KERNEL(gate_up_bf16)
-    KERNEL(down_f32)
-    KERNEL(down_bf16)
-    KERNEL(heads)
+#define KERNELS(suffix)                                                                                                \
+    KERNEL(qkv_##suffix)                                                                                               \
+    KERNEL(project_##suffix)                                                                                           \
+    KERNEL(gate_up_##suffix)                                                                                           \
+    KERNEL(down_##suffix)                                                                                              \
+    KERNEL(embed_token_##suffix)                                                                                       \
+    KERNEL(head_##suffix)
+    KERNELS(f32)
+    KERNELS(bf16)
+    KERNELS(q8_0)
+    KERNEL(attend_f32)
+    KERNEL(attend_bf16)
+    KERNEL(embed_frame)
+    KERNEL(tops)
+    KERNEL(bound)
+    KERNEL(gather)
     return "there is no such kernel";
 }
 

@@ -5,7 +5,7 @@
 use super::Failure;
 use crate::engine::EngineError;
 use crate::engine::device::DeviceChoice;
-use crate::engine::omni::gpu::SpeechStep;
+use crate::engine::omni::gpu::GpuStep;
 use crate::engine::omni::prompt::Language;
 use crate::engine::omni::{OmniOptions, Precision, Quantization, TextChunk};
 use crate::session::OmniSelection;
@@ -53,7 +53,10 @@ pub struct OmniArgs {
     /// How speech is made on an NVIDIA GPU: graph (kernels of our own, recorded), launches (the same, one by one), or plain
     /// [default: graph, where it is found to agree with plain]
     #[arg(long, global = true, value_name = "WAY", help_heading = HEADING)]
-    pub speech_step: Option<SpeechStep>,
+    pub speech_step: Option<GpuStep>,
+    /// The same for how words are found
+    #[arg(long, global = true, value_name = "WAY", help_heading = HEADING)]
+    pub language_step: Option<GpuStep>,
     /// Speak exactly as the reference implementation does, its defects included: to compare with it
     #[arg(long, global = true, help_heading = HEADING)]
     pub compat: bool,
@@ -87,6 +90,7 @@ impl OmniArgs {
             role_play: self.role_play || kept.role_play,
             compat: self.compat || kept.compat,
             speech_step: self.speech_step.unwrap_or(defaults.speech_step),
+            language_step: self.language_step.unwrap_or(defaults.language_step),
             answer_tokens: self.answer_tokens.map_or(defaults.answer_tokens, usize::from),
             ..defaults
         })

@@ -55,6 +55,13 @@ enum Weight {
     Packed(Arc<Packed>),
 }
 
+/// A weight `[out, in]` as it lies in memory, for kernels that read it in their own way.
+#[derive(Clone, Copy, Debug)]
+pub enum Matrix<'a> {
+    Dense(&'a Tensor),
+    Quantised(&'a Arc<QTensor>),
+}
+
 /// `y = x Wᵀ (+ b)`.
 #[derive(Clone, Debug)]
 pub struct Linear {
@@ -141,12 +148,14 @@ impl Linear {
         Self::new(&weight, bias, quantize)
     }
 
-    /// The weight `[out, in]` of a dense layer without a bias.
-    pub fn plain_weight(&self) -> Option<&Tensor> {
-        match (&self.weight, &self.bias) {
-            (Weight::Dense(w), None) => Some(w),
-            _ => None,
-        }
+    /// The weight `[out, in]` as it lies in memory, and the bias; `None` where it has been padded or reordered.
+    pub fn plain(&self) -> Option<(Matrix<'_>, Option<&Tensor>)> {
+        let weight = match &self.weight {
+            Weight::Dense(w) => Matrix::Dense(w),
+            Weight::Quantised(w) if self.padding == 0 => Matrix::Quantised(w),
+            Weight::Quantised(_) | Weight::Packed(_) => return None,
+        };
+        Some((weight, self.bias.as_ref()))
     }
 
     /// `x` `[n, in]` to `[n, out]`.
@@ -272,10 +281,10 @@ impl Stacked {
         Ok(Self { products, outputs })
     }
 
-    /// The weight of all layers, one below the other, when they are dense and without biases.
-    pub fn plain_weight(&self) -> Option<&Tensor> {
+    /// The weight of all layers, one below the other, and the bias, when they are one and lie plainly in memory.
+    pub fn plain(&self) -> Option<(Matrix<'_>, Option<&Tensor>)> {
         match self.products.as_slice() {
-            [all] => all.plain_weight(),
+            [all] => all.plain(),
             _ => None,
         }
     }

@@ -34,6 +34,15 @@ impl SamplingConfig {
         Self { temperature: 0.0, top_k: 0, top_p: 1.0, repetition_penalty: 1.0, penalty_window: 0 };
 }
 
+/// What a model says of the next token.
+#[derive(Clone, Debug)]
+pub enum Outlook {
+    /// The logits of all tokens, `[1, vocab]`.
+    All(Tensor),
+    /// The largest logits, with their tokens, in any order: at least as many as [`Sampler::needs`].
+    Likeliest(Vec<(u32, f32)>),
+}
+
 /// Chooses the tokens of one sequence.
 #[derive(Clone, Debug)]
 pub struct Sampler {
@@ -68,31 +77,74 @@ impl Sampler {
         self.window.push_back(id);
     }
 
+    /// How many of the largest logits hold all that can be chosen, whatever was chosen before; `None`: all of them.
+    ///
+    /// A penalty only ever lowers logits, and those of the window's ids alone: what is among the `top_k` largest after it
+    /// has at most `top_k - 1` ids and the window's above it before.
+    pub fn needs(&self) -> Option<usize> {
+        let SamplingConfig { temperature, top_k, repetition_penalty, penalty_window, .. } = self.config;
+        let kept = if temperature <= 0.0 { 1 } else { top_k };
+        (kept > 0 && repetition_penalty >= 1.0).then_some(kept + penalty_window)
+    }
+
+    /// Chooses one id and remembers it for the penalty.
+    pub fn choose(&mut self, outlook: &Outlook) -> Result<u32, EngineError> {
+        match outlook {
+            Outlook::All(logits) => self.sample(logits),
+            Outlook::Likeliest(some) => {
+                // In the order of the tokens, which decides between equals.
+                let mut some = some.clone();
+                some.sort_unstable_by_key(|(id, _)| *id);
+                for id in self.seen() {
+                    if let Ok(at) = some.binary_search_by_key(&id, |(id, _)| *id) {
+                        self.lower(&mut some[at].1);
+                    }
+                }
+                let logits: Vec<f32> = some.iter().map(|(_, logit)| *logit).collect();
+                let id = some[self.pick(&logits)? as usize].0;
+                self.observe(id);
+                Ok(id)
+            }
+        }
+    }
+
     /// Chooses one id from `logits` (`[vocab]` or `[1, vocab]`, any float precision) and remembers it for the penalty.
     pub fn sample(&mut self, logits: &Tensor) -> Result<u32, EngineError> {
         let mut logits = logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         self.penalise(&mut logits);
-        let id = if self.config.temperature <= 0.0 {
-            argmax(&logits)?
-        } else {
-            let candidates = self.candidates(&logits)?;
-            draw(&candidates, self.rng.random::<f64>())
-        };
+        let id = self.pick(&logits)?;
         self.observe(id);
         Ok(id)
     }
 
-    fn penalise(&self, logits: &mut [f32]) {
-        let penalty = self.config.repetition_penalty;
-        if penalty == 1.0 {
-            return;
+    /// The place of the one chosen of `logits`, which have been penalised.
+    fn pick(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
+        if self.config.temperature <= 0.0 {
+            return argmax(logits);
         }
-        for (i, id) in self.window.iter().enumerate() {
-            let seen_before = self.window.iter().take(i).any(|earlier| earlier == id);
-            if let Some(logit) = logits.get_mut(*id as usize).filter(|_| !seen_before) {
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        let candidates = self.candidates(logits)?;
+        Ok(draw(&candidates, self.rng.random::<f64>()))
+    }
+
+    fn penalise(&self, logits: &mut [f32]) {
+        for id in self.seen() {
+            if let Some(logit) = logits.get_mut(id as usize) {
+                self.lower(logit);
             }
         }
+    }
+
+    /// The ids in the penalty's window, each once.
+    fn seen(&self) -> Vec<u32> {
+        let mut seen: Vec<u32> = self.window.iter().copied().collect();
+        seen.sort_unstable();
+        seen.dedup();
+        seen
+    }
+
+    fn lower(&self, logit: &mut f32) {
+        let penalty = self.config.repetition_penalty;
+        *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
     }
 
     /// The ids that stay, likeliest first, with probabilities that sum to 1.
@@ -256,6 +308,26 @@ mod tests {
             let share = first.iter().filter(|&&d| d == id).count() as f64 / 4000.0;
             assert!((share - p).abs() < 0.032, "{id}: {share}");
         }
+    }
+
+    #[test]
+    fn so_many_of_the_likeliest_as_it_needs_are_as_good_as_all() {
+        let wave = |step: usize| (0..400).map(move |i| ((i * i * 7 + step * 31) as f32 * 0.7).sin() * 6.0);
+        for config in [(0.7, 20, 0.8, 1.3, 12), (0.0, 0, 1.0, 1.5, 9), (1.5, 5, 1.0, 1.0, 0)] {
+            let (t, k, p, penalty, window) = config;
+            let [mut all, mut few] = [sampler(t, k, p, penalty, window), sampler(t, k, p, penalty, window)];
+            let needs = all.needs().unwrap();
+            for step in 0..60 {
+                let mut likeliest: Vec<(u32, f32)> = (0..).zip(wave(step)).collect();
+                likeliest.sort_by(|a, b| b.1.total_cmp(&a.1));
+                likeliest.truncate(needs);
+                let dense = Tensor::from_iter(wave(step), &Device::Cpu).unwrap();
+                let chosen = all.choose(&Outlook::All(dense)).unwrap();
+                assert_eq!(few.choose(&Outlook::Likeliest(likeliest)).unwrap(), chosen, "{config:?} at {step}");
+            }
+        }
+        assert_eq!(sampler(1.0, 0, 0.9, 1.0, 0).needs(), None);
+        assert!(sampler(1.0, 5, 0.9, 1.0, 0).choose(&Outlook::Likeliest(Vec::new())).is_err());
     }
 
     #[test]

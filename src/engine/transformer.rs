@@ -10,7 +10,7 @@
 
 use super::EngineError;
 use super::kv_cache::KvCache;
-use super::linear::{Linear, Placement, Stacked};
+use super::linear::{Linear, Matrix, Placement, Stacked};
 use super::tensor_source::TensorSource;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::{ops, rotary_emb};
@@ -154,13 +154,17 @@ struct Block {
 
 impl Block {
     fn plain(&self) -> Option<PlainBlock<'_>> {
+        let (qkv, qkv_bias) = self.qkv.plain()?;
+        // Only the former have biases in these families.
+        let [output, gate_up, down] = [self.output.plain()?, self.gate_up.plain()?, self.down.plain()?];
         Some(PlainBlock {
             attention_norm: &self.attention_norm.weight,
-            qkv: self.qkv.plain_weight()?,
-            output: self.output.plain_weight()?,
+            qkv,
+            qkv_bias,
+            output: output.0,
             ffn_norm: &self.ffn_norm.weight,
-            gate_up: self.gate_up.plain_weight()?,
-            down: self.down.plain_weight()?,
+            gate_up: gate_up.0,
+            down: down.0,
         })
     }
 }
@@ -171,18 +175,19 @@ pub struct PlainBlock<'a> {
     /// `[hidden]`
     pub attention_norm: &'a Tensor,
     /// Queries, keys and values, one below the other: `[(heads + 2 kv_heads) * head_dim, hidden]`.
-    pub qkv: &'a Tensor,
+    pub qkv: Matrix<'a>,
+    pub qkv_bias: Option<&'a Tensor>,
     /// `[hidden, heads * head_dim]`
-    pub output: &'a Tensor,
+    pub output: Matrix<'a>,
     /// `[hidden]`
     pub ffn_norm: &'a Tensor,
     /// Gate above up: `[2 ffn, hidden]`.
-    pub gate_up: &'a Tensor,
+    pub gate_up: Matrix<'a>,
     /// `[hidden, ffn]`
-    pub down: &'a Tensor,
+    pub down: Matrix<'a>,
 }
 
-/// The weights of a stack without biases, quantised weights or permuted heads.
+/// The weights of a stack whose heads are not permuted.
 #[derive(Clone, Debug)]
 pub struct PlainStack<'a> {
     pub blocks: Vec<PlainBlock<'a>>,
@@ -261,7 +266,7 @@ impl Decoder {
         &self.device
     }
 
-    /// The weights as they are; `None` when some are quantised, there are biases, or neighbours turn together.
+    /// The weights as they are; `None` when some have been reordered or lie apart, or neighbours turn together.
     pub fn plain(&self) -> Option<PlainStack<'_>> {
         let blocks = self.blocks.iter().map(Block::plain).collect::<Option<Vec<_>>>()?;
         let Rotary { cos, sin, rotation } = &self.rotary;

@@ -7,8 +7,7 @@
 use super::dialogue::{Dialogue, Mind, Opening};
 use super::probe::Probe;
 use crate::engine::EngineError;
-use crate::engine::sampling::{Sampler, SamplingConfig};
-use candle_core::Tensor;
+use crate::engine::sampling::{Outlook, Sampler, SamplingConfig};
 
 /// Upstream's sampling of the language model, with a window of a useful length for the repetition penalty (upstream
 /// forgets it every three tokens).
@@ -19,7 +18,7 @@ const LONGEST_CHARACTER: usize = 4;
 
 /// An answer in the making.
 pub struct Answer {
-    logits: Option<Tensor>,
+    outlook: Option<Outlook>,
     sampler: Sampler,
     /// Ids that do not decode to whole characters yet.
     held: Vec<u32>,
@@ -35,7 +34,7 @@ impl Answer {
     /// An answer to `opening` of up to `most` tokens.
     pub fn new(opening: &Opening, sampler: Sampler, most: usize) -> Self {
         Self {
-            logits: Some(opening.logits.clone()),
+            outlook: Some(Outlook::All(opening.logits.clone())),
             sampler,
             held: Vec::new(),
             text: String::new(),
@@ -62,11 +61,11 @@ impl Answer {
 
     /// Finds the next token; gives the text that is certain now.
     pub fn step(&mut self, mind: &Mind, dialogue: &mut Dialogue, probe: &mut dyn Probe) -> Result<String, EngineError> {
-        let Some(logits) = self.logits.take().filter(|_| !self.over) else {
+        let Some(outlook) = self.outlook.take().filter(|_| !self.over) else {
             self.over = true;
             return Ok(String::new());
         };
-        let id = self.sampler.sample(&logits)?;
+        let id = self.sampler.choose(&outlook)?;
         if mind.tokens.ends(id) {
             dialogue.finish();
             self.over = true;
@@ -81,7 +80,7 @@ impl Answer {
             self.held.push(id);
         }
         let piece = self.release(mind, silent || self.over)?;
-        self.logits = Some(dialogue.say(mind, id, probe)?);
+        self.outlook = Some(dialogue.say(mind, id, self.sampler.needs(), probe)?);
         self.fed.push(id);
         self.ends.push(self.text.len());
         // After the end of the speech nothing more is said; the end of the turn is fed with the next one.

@@ -10,7 +10,7 @@ use super::probe::Probe;
 use super::tokens::{SPEECH_END, TtsTokens};
 use super::tts::{FEWEST_FRAMES, SpeechState, Step, TextSight, Tts};
 use super::vocoder::{Vocoder, overlap_add};
-use crate::engine::sampling::Sampler;
+use crate::engine::sampling::{Outlook, Sampler};
 use crate::engine::{CancelToken, EngineError};
 use candle_core::Tensor;
 
@@ -46,7 +46,7 @@ pub struct AnswerPieces<'a> {
     pub dialogue: &'a mut Dialogue,
     pub sampler: &'a mut Sampler,
     /// What has been fed and not answered yet.
-    logits: Option<Tensor>,
+    outlook: Option<Outlook>,
     /// The ids the repetition penalty sees in the next piece besides its own.
     inputs: Vec<u32>,
     left: Vec<u32>,
@@ -67,12 +67,12 @@ impl<'a> AnswerPieces<'a> {
         prompt: Vec<u32>,
         limit: usize,
     ) -> Self {
-        let logits = Some(opening.logits.clone());
+        let outlook = Some(Outlook::All(opening.logits.clone()));
         Self {
             mind,
             dialogue,
             sampler,
-            logits,
+            outlook,
             inputs: prompt,
             left: Vec::new(),
             fed: Vec::new(),
@@ -101,15 +101,15 @@ impl Pieces for AnswerPieces<'_> {
         let mut new = Vec::with_capacity(PIECE);
         let mut ended = false;
         while new.len() < PIECE && !ended {
-            let logits = match self.logits.take() {
-                Some(logits) => logits,
+            let outlook = match self.outlook.take() {
+                Some(outlook) => outlook,
                 None => {
                     let last = new.last().or(self.inputs.last()).copied().unwrap_or_default();
                     self.fed.push(last);
-                    self.dialogue.say(self.mind, last, probe)?
+                    self.dialogue.say(self.mind, last, self.sampler.needs(), probe)?
                 }
             };
-            let id = self.sampler.sample(&logits)?;
+            let id = self.sampler.choose(&outlook)?;
             ended = self.mind.tokens.ends(id);
             new.push(id);
         }

@@ -13,6 +13,7 @@ use crate::engine::EngineError;
 use crate::engine::audio_encoder::EncoderCache;
 use crate::engine::device::keep_launch_tables;
 use crate::engine::kv_cache::KvCache;
+use crate::engine::sampling::Outlook;
 use crate::metrics::Stage;
 use crate::time::Micros;
 use candle_core::Tensor;
@@ -219,11 +220,27 @@ impl Dialogue {
         Ok(opening?.speaker.copy()?)
     }
 
-    /// Feeds one token of the answer and gives the logits of the next.
-    pub fn say(&mut self, mind: &Mind, id: u32, probe: &mut dyn Probe) -> Result<Tensor, EngineError> {
+    /// Feeds one token of the answer and says what may come next: at least the `needed` likeliest tokens, or all.
+    pub fn say(
+        &mut self,
+        mind: &Mind,
+        id: u32,
+        needed: Option<usize>,
+        probe: &mut dyn Probe,
+    ) -> Result<Outlook, EngineError> {
+        let start = Micros::now();
+        if let Some(outlook) = mind.llm.quick_step(id, needed, &mut self.cache)? {
+            probe.worked(Stage::LlmDecode, start, 1);
+            if probe.looks_into_steps()
+                && let Some((embeds, hidden)) = mind.llm.looked_into(id)?
+            {
+                probe.llm(&embeds, &hidden);
+            }
+            return Ok(outlook);
+        }
         let _tables = keep_launch_tables(mind.llm.device());
         let hidden = self.feed(mind, &[id], None, probe)?;
-        mind.llm.logits(&hidden)
+        Ok(Outlook::All(mind.llm.logits(&hidden)?))
     }
 
     /// The answer came to its own end.

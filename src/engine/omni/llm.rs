@@ -5,15 +5,20 @@
 //! replace the rows of their placeholders and nothing else.
 
 use super::config::OmniConfig;
+use super::gpu::Machine;
+use super::gpu::language::{LanguageParts, LanguageStep};
+use super::gpu::verify::{self, Agreement};
 use super::weights::Reported;
 use crate::engine::EngineError;
 use crate::engine::gguf::Gguf;
 use crate::engine::kv_cache::KvCache;
-use crate::engine::linear::{Linear, Placement};
+use crate::engine::linear::{Linear, Matrix, Placement};
+use crate::engine::sampling::Outlook;
 use crate::engine::tensor_source::TensorSource;
 use crate::engine::transformer::{Decoder, DecoderConfig, Mask};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,6 +34,8 @@ pub struct Llm {
     decoder: Decoder,
     head: Linear,
     vocab: usize,
+    /// The decoder's step in kernels of our own, where there are any and they have been found to agree.
+    fused: Option<RefCell<LanguageStep>>,
 }
 
 impl Llm {
@@ -44,7 +51,61 @@ impl Llm {
             decoder: Decoder::from_safetensors(&config.llm, source, "llm.model.", place)?,
             head: Linear::load(source, head, shape, false, place)?.packed()?,
             vocab: config.vocab,
+            fused: None,
         })
+    }
+
+    /// Has words found by kernels of our own on `machine` from now on, if those agree with the plain decoder.
+    ///
+    /// # Errors
+    /// When the kernels cannot compute this model, or the machine fails.
+    pub fn quicken(&mut self, machine: Box<dyn Machine>) -> Result<Agreement, EngineError> {
+        let table = match &self.embed {
+            Table::Dense(table) => Matrix::Dense(table),
+            Table::Quantised(table) => Matrix::Quantised(table),
+        };
+        let (head, _) = self.head.plain().ok_or_else(|| {
+            EngineError::Unsupported("the language model's head has been reordered for the CPU".into())
+        })?;
+        let parts = LanguageParts { decoder: &self.decoder, table, head, vocab: self.vocab };
+        let mut fused = LanguageStep::new(&parts, machine)?;
+        let agreement = verify::compare_words(self, &mut fused)?;
+        self.fused = agreement.holds().then(|| RefCell::new(fused));
+        Ok(agreement)
+    }
+
+    /// Takes the token `id` in after what is in `cache` by kernels of our own, and says what may come next: at least the
+    /// `needed` likeliest tokens, or all. `None` without kernels.
+    pub fn quick_step(
+        &self,
+        id: u32,
+        needed: Option<usize>,
+        cache: &mut KvCache,
+    ) -> Result<Option<Outlook>, EngineError> {
+        self.fused.as_ref().map(|fused| fused.borrow_mut().run(id, needed, cache)).transpose()
+    }
+
+    /// What the last [`quick_step`](Self::quick_step) was given and came to: embedding and hidden state, each `[1, hidden]`.
+    pub fn looked_into(&self, id: u32) -> Result<Option<(Tensor, Tensor)>, EngineError> {
+        let Some(fused) = &self.fused else { return Ok(None) };
+        let given = self.embed(&[id])?;
+        let hidden = Tensor::from_vec(fused.borrow_mut().hidden()?, given.shape(), self.device())?;
+        Ok(Some((given, hidden)))
+    }
+
+    /// One of the tokens, for trials: another for every `i`, far apart.
+    pub(super) fn some_token(&self, i: usize) -> u32 {
+        ((i + 1) * 7919 % self.vocab.max(1)) as u32
+    }
+
+    /// The precision of its activations.
+    pub fn dtype(&self) -> DType {
+        self.decoder.dtype()
+    }
+
+    /// Whether any of its weights may be quantised.
+    pub fn is_quantised(&self) -> bool {
+        !matches!(self.head.plain(), Some((Matrix::Dense(_), _)))
     }
 
     pub fn device(&self) -> &Device {
@@ -119,6 +180,7 @@ impl Llm {
             decoder: Decoder::from_gguf(file, config.llm.max_positions, place, progress)?,
             head: Linear::quantised(head, None, place.dtype())?,
             vocab: config.vocab,
+            fused: None,
         })
     }
 

@@ -8,7 +8,8 @@ use super::compat::Mouth;
 use super::config::OmniConfig;
 use super::dialogue::Mind;
 use super::ear::Ear;
-use super::gpu::{self, SpeechStep};
+use super::gpu::verify::Agreement;
+use super::gpu::{self, GpuStep, Machine};
 use super::llm::Llm;
 use super::needs::Headers;
 use super::prompt::Language;
@@ -97,7 +98,9 @@ pub struct OmniOptions {
     /// The longest answer, in tokens.
     pub answer_tokens: usize,
     /// How frames of speech are made on a GPU.
-    pub speech_step: SpeechStep,
+    pub speech_step: GpuStep,
+    /// How words are found on a GPU.
+    pub language_step: GpuStep,
 }
 
 impl Default for OmniOptions {
@@ -116,7 +119,8 @@ impl Default for OmniOptions {
             role_play: false,
             context: 8192,
             answer_tokens: 512,
-            speech_step: SpeechStep::default(),
+            speech_step: GpuStep::default(),
+            language_step: GpuStep::default(),
         }
     }
 }
@@ -193,7 +197,9 @@ pub struct Omni {
     pub mind: Mind,
     pub mouth: Mouth,
     /// How frames of speech are made, where there is a choice.
-    pub speech_step: Option<SpeechStep>,
+    pub speech_step: Option<GpuStep>,
+    /// How words are found, where there is a choice.
+    pub language_step: Option<GpuStep>,
 }
 
 impl Omni {
@@ -227,9 +233,9 @@ impl Omni {
         let mut scaled = |what: &str, done: f32| progress(what, done * share);
         let ear = Ear::load(&config, &weights, &Reported::new(&weights, "hearing", &mut scaled), &plain)?;
         let mut tts = Tts::load(&config.tts, &weights, &Reported::new(&weights, "speech", &mut scaled), &speaking)?;
-        let speech_step = quicken(&mut tts, &device, options.speech_step);
+        let speech_step = quicken("frames of speech", &device, options.speech_step, &mut |m| tts.quicken(m));
         let vocoder = Vocoder::load(&weights, &vocoder, config.tts.mel_bins, &device)?;
-        let llm = match &mut gguf {
+        let mut llm = match &mut gguf {
             Some(file) => {
                 let mut rest = |done: f32| progress("language (GGUF)", share + (1.0 - share) * done);
                 Llm::from_gguf(&config, file, &plain, &mut rest)?
@@ -237,23 +243,30 @@ impl Omni {
             None => Llm::load(&config, &Reported::new(&weights, "language", progress), &thinking)?,
         };
         weights.finish()?;
+        let language_step = quicken("words", &device, options.language_step, &mut |m| llm.quicken(m));
         Ok(Self {
             mind: Mind { tokens: llm_tokens, ear, llm },
             mouth: Mouth { tokens: tts_tokens, tts, vocoder },
             speech_step,
+            language_step,
             config,
         })
     }
 }
 
-/// Has `tts` make its frames by kernels of our own, where `device` runs them and they agree with the plain decoder. Gives
-/// how they are made, where there is a choice.
-fn quicken(tts: &mut Tts, device: &Device, wanted: SpeechStep) -> Option<SpeechStep> {
-    let Some(machine) = gpu::machine(device, wanted) else { return device.is_cuda().then_some(SpeechStep::Plain) };
-    match tts.quicken(machine) {
+/// Has a model make its steps, which bring `what`, by kernels of our own, where `device` runs them and they agree with the
+/// plain decoder. Gives how they are made, where there is a choice.
+fn quicken(
+    what: &str,
+    device: &Device,
+    wanted: GpuStep,
+    with: &mut dyn FnMut(Box<dyn Machine>) -> Result<Agreement, EngineError>,
+) -> Option<GpuStep> {
+    let Some(machine) = gpu::machine(device, wanted) else { return device.is_cuda().then_some(GpuStep::Plain) };
+    match with(machine) {
         Ok(found) if found.holds() => {
             tracing::info!(
-                "frames of speech by {wanted}: {:.2} ms each, {:.2} ms in the plain way; logits apart by {:e} of {:.2}",
+                "{what} by {wanted}: {:.2} ms each, {:.2} ms in the plain way; logits apart by {:e} of {:.2}",
                 found.fused_ms,
                 found.plain_ms,
                 found.apart,
@@ -263,16 +276,16 @@ fn quicken(tts: &mut Tts, device: &Device, wanted: SpeechStep) -> Option<SpeechS
         }
         Ok(found) => {
             tracing::warn!(
-                "the kernels for speech do not agree with the plain way (logits apart by {:e} of {:.2}), which is taken \
+                "the kernels for {what} do not agree with the plain way (logits apart by {:e} of {:.2}), which is taken \
                  instead; please report it, with the name of the GPU",
                 found.apart,
                 found.largest
             );
-            Some(SpeechStep::Plain)
+            Some(GpuStep::Plain)
         }
         Err(error) => {
-            tracing::warn!("speech is made in the plain way: {error}");
-            Some(SpeechStep::Plain)
+            tracing::warn!("{what} are made in the plain way: {error}");
+            Some(GpuStep::Plain)
         }
     }
 }

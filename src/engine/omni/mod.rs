@@ -4,7 +4,7 @@
 //!   [`random_checkpoint`]: one made of random numbers
 //! - [`ear`]: sound to embeddings; [`llm`]: embeddings to words; [`tts`] with [`codes`]: words to audio codes;
 //!   [`dvae`], [`vocos`] and [`vocoder`]: audio codes to sound
-//! - [`gpu`]: the speech model's step in kernels of our own
+//! - [`gpu`]: the language and the speech model's steps in kernels of our own
 //! - [`prompt`], [`dialogue`]: the words around what is heard and said
 //! - [`answer`]: words, token by token; [`words`] and [`speech`]: words to sound while they are still being found;
 //!   [`compat`]: the same as upstream does it, defects included
@@ -112,12 +112,14 @@ impl OmniEngine {
             None => options.quantize.map_or(options.dtype.name(), load::Quantization::name).to_owned(),
         };
         let speech = options.quantize_speech.map_or("f32", load::Quantization::name);
+        let way = |way: Option<gpu::GpuStep>| way.map_or(String::new(), |way| format!(" ({way})"));
         let overlap = if options.compat { 0 } else { vocoder::FADE };
         Ok(Self {
             description: format!(
-                "MiniCPM-o 2.6 on {}, language {kind}, speech {speech}{}",
+                "MiniCPM-o 2.6 on {}, language {kind}{}, speech {speech}{}",
                 options.device,
-                omni.speech_step.map_or(String::new(), |way| format!(" ({way})"))
+                way(omni.language_step),
+                way(omni.speech_step)
             ),
             model: Arc::new(Mutex::new(omni)),
             fingerprint: voice_state::fingerprint(dir, &options),

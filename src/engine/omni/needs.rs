@@ -4,7 +4,7 @@
 //! knows the released model's sizes; another checkpoint gives other numbers.
 
 use super::config::OmniConfig;
-use super::gpu::SpeechStep;
+use super::gpu::GpuStep;
 use super::load::{Compute, OmniOptions, Precision, Quantization};
 use super::weights::Weights;
 use crate::engine::EngineError;
@@ -80,7 +80,7 @@ impl Headers<'_> {
         };
         let has_kernels = matches!(options.device, Compute::Cuda(_))
             && options.quantize_speech.is_none()
-            && options.speech_step != SpeechStep::Plain;
+            && options.speech_step != GpuStep::Plain;
         let mut needs = Needs::default();
         let (mut largest, mut copies) = (0, 0);
         let mut packed = |values: u64, quantize: Option<Quantization>, width: u64| match quantize {

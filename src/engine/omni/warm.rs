@@ -13,6 +13,7 @@ use super::prompt::{Language, Mode, UNIT, placeholders, system_prompt};
 use super::speech::Speech;
 use super::words::WordFeed;
 use crate::engine::EngineError;
+use crate::engine::sampling::{Outlook, Sampler, SamplingConfig};
 
 /// Steps of the language model, and at most so many of the speech model (its first sound takes 16).
 const WORDS: usize = 3;
@@ -40,11 +41,12 @@ pub fn up(omni: &mut Omni, probe: &mut dyn Probe) -> Result<(), EngineError> {
     for piece in hum.chunks(UNIT) {
         dialogue.listen(mind, piece, probe)?;
     }
-    let mut logits = dialogue.begin_answer(mind, probe)?.logits;
+    // The likeliest word: the copy back from the device is part of a step.
+    let mut likeliest = Sampler::new(SamplingConfig::GREEDY, 0);
+    let mut outlook = Outlook::All(dialogue.begin_answer(mind, probe)?.logits);
     for _ in 0..WORDS {
-        // The likeliest word: the copy back from the device is part of a step.
-        let id = logits.argmax(1)?.to_vec1::<u32>()?.first().copied().unwrap_or_default();
-        logits = dialogue.say(mind, id, probe)?;
+        let id = likeliest.choose(&outlook)?;
+        outlook = dialogue.say(mind, id, likeliest.needs(), probe)?;
     }
 
     let mouth = &mut omni.mouth;

@@ -2,29 +2,32 @@
 //!
 //! Owns the loaded kernels, the memory they work in and the graph; lives on the engine thread, on the device's one stream,
 //! which candle's work on the keys and values is on as well: that is the order they happen in. The kernels come as PTX
-//! (`kernels/speech_step.ptx`, made by `scripts/cuda.sh kernels`), which the driver compiles when it first meets them.
+//! (`kernels/decoder_step.ptx`, made by `scripts/cuda.sh kernels`), which the driver compiles when it first meets them.
 //! Invariant: what an address in the plan points to lives as long as the plan.
 
-use super::step::THREADS;
+use super::layout::THREADS;
 use super::{Argument, Launch, Machine};
 use crate::engine::EngineError;
 use crate::engine::kv_cache::KvCache;
 use candle_core::cuda_backend::CudaStorageSlice;
-use candle_core::cuda_backend::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use candle_core::cuda_backend::cudarc::driver::sys::{
+    CUdevice_attribute, CUgraphInstantiate_flags, CUstreamCaptureMode,
+};
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, DriverError, LaunchConfig, PushKernelArg, result,
 };
+use candle_core::quantized::QTensor;
 use candle_core::{CudaDevice, Storage, Tensor};
 use std::sync::Arc;
 
-const PTX: &str = include_str!("../../../../kernels/speech_step.ptx");
-const MODULE: &str = "antiphon_speech_step";
+const PTX: &str = include_str!("../../../../kernels/decoder_step.ptx");
+const MODULE: &str = "antiphon_decoder_step";
 /// Bytes that a kernel reads at a time.
 const UNIT: u64 = 16;
 
 fn failed(error: DriverError) -> EngineError {
     EngineError::Unsupported(format!(
-        "the GPU failed at the speech model's kernels ({error:?}): start again with --speech-step plain"
+        "the GPU failed at a decoder's kernels ({error:?}): start again with --speech-step plain --language-step plain"
     ))
 }
 
@@ -48,6 +51,7 @@ pub struct Cuda {
     /// The addresses of the cache of the last step.
     slots: Vec<u64>,
     placed: Vec<Tensor>,
+    blocks: Vec<Arc<QTensor>>,
     rooms: Vec<CudaSlice<u8>>,
 }
 
@@ -63,6 +67,7 @@ impl Cuda {
             graph: None,
             slots: Vec::new(),
             placed: Vec::new(),
+            blocks: Vec::new(),
             rooms: Vec::new(),
         }
     }
@@ -113,7 +118,11 @@ impl Cuda {
         // Ended in any case: a stream that is left recording is of no use to anyone.
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(failed)?;
         launched?;
-        let nothing = || EngineError::Unsupported("the GPU recorded nothing: start with --speech-step launches".into());
+        let nothing = || {
+            EngineError::Unsupported(
+                "the GPU recorded nothing: start with --speech-step launches --language-step launches".into(),
+            )
+        };
         let graph = graph.ok_or_else(nothing)?;
         graph.upload().map_err(failed)?;
         Ok(Recorded(graph))
@@ -128,6 +137,18 @@ impl Machine for Cuda {
         }
         self.placed.push(tensor.clone());
         Ok(address)
+    }
+
+    fn place_blocks(&mut self, blocks: &Arc<QTensor>) -> Result<u64, EngineError> {
+        let address = blocks.device_ptr()? as u64;
+        self.blocks.push(blocks.clone());
+        Ok(address)
+    }
+
+    fn processors(&self) -> usize {
+        let count = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        // Any number will do; this one suits a large GPU.
+        self.stream.context().attribute(count).ok().and_then(|n| usize::try_from(n).ok()).unwrap_or(128)
     }
 
     fn room(&mut self, bytes: usize) -> Result<u64, EngineError> {
@@ -145,11 +166,11 @@ impl Machine for Cuda {
         written.map_err(failed)
     }
 
-    fn read(&mut self, from: u64, values: &mut [f32]) -> Result<(), EngineError> {
-        // SAFETY: `from` is the address of a room of at least so many values; they are waited for below, while `values` is
+    fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<(), EngineError> {
+        // SAFETY: `from` is the address of a room of at least so many bytes; they are waited for below, while `bytes` is
         // still borrowed.
         #[expect(unsafe_code, reason = "the memory is known by its address")]
-        let asked = unsafe { result::memcpy_dtoh_async(values, from, self.stream.cu_stream()) };
+        let asked = unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) };
         let done = self.stream.synchronize();
         asked.and(done).map_err(failed)
     }

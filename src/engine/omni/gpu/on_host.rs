@@ -5,15 +5,25 @@
 use super::{Argument, Launch, Machine};
 use crate::engine::EngineError;
 use crate::engine::kv_cache::KvCache;
+use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 fn kernels() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("kernels")
+}
+
+/// The kernels' source, all files of it, in the order of their names.
+pub fn source() -> Vec<u8> {
+    let parts = std::fs::read_dir(kernels().join("step")).unwrap().map(|entry| entry.unwrap().path());
+    let mut parts: Vec<PathBuf> = parts.collect();
+    parts.sort();
+    parts.insert(0, kernels().join("decoder_step.cu"));
+    parts.iter().flat_map(|file| std::fs::read(file).unwrap()).collect()
 }
 
 /// The compiled program, beside the test that runs it; compiled when the kernels have changed.
@@ -21,9 +31,11 @@ fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM
         .get_or_init(|| {
-            let sources = ["speech_step.cu", "on_host/cuda.h", "on_host/main.cpp"];
             let mut digest = Sha256::new();
-            sources.iter().for_each(|file| digest.update(std::fs::read(kernels().join(file)).unwrap()));
+            digest.update(source());
+            for file in ["on_host/cuda.h", "on_host/main.cpp"] {
+                digest.update(std::fs::read(kernels().join(file)).unwrap());
+            }
             let name: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
             let program = std::env::current_exe().unwrap().with_file_name(format!("kernels-on-host-{name}"));
             if program.exists() {
@@ -116,6 +128,15 @@ impl Machine for OnHost {
         Ok(self.hold(&bytes_of(tensor)))
     }
 
+    fn place_blocks(&mut self, blocks: &Arc<QTensor>) -> Result<u64, EngineError> {
+        Ok(self.hold(&blocks.data()?))
+    }
+
+    /// So few that every block has more than one row to make.
+    fn processors(&self) -> usize {
+        1
+    }
+
     fn room(&mut self, bytes: usize) -> Result<u64, EngineError> {
         self.say(&format!("alloc {bytes}"));
         Ok(self.answer().parse().unwrap())
@@ -127,14 +148,10 @@ impl Machine for OnHost {
         Ok(())
     }
 
-    fn read(&mut self, from: u64, values: &mut [f32]) -> Result<(), EngineError> {
-        self.say(&format!("read {from} {}", 4 * values.len()));
+    fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<(), EngineError> {
+        self.say(&format!("read {from} {}", bytes.len()));
         self.commands.flush().unwrap();
-        let mut bytes = vec![0; 4 * values.len()];
-        self.answers.read_exact(&mut bytes).expect("the kernels' program has ended");
-        for (value, four) in values.iter_mut().zip(bytes.chunks_exact(4)) {
-            *value = f32::from_le_bytes(four.try_into().unwrap());
-        }
+        self.answers.read_exact(bytes).expect("the kernels' program has ended");
         Ok(())
     }
 
@@ -146,9 +163,9 @@ impl Machine for OnHost {
     /// The cache is candle's: it is copied here for the step, and the slot that was written is copied back.
     fn run(&mut self, caches: u64, cache: &KvCache, at: usize) -> Result<(), EngineError> {
         let tensors: Vec<Tensor> = cache.slots().flat_map(|(k, v)| [k.clone(), v.clone()]).collect();
-        let size = tensors[0].elem_count();
+        let (size, each) = (tensors[0].elem_count(), tensors[0].dtype().size_in_bytes());
         if self.caches.first().is_none_or(|(_, held)| *held != size) {
-            self.caches = tensors.iter().map(|_| (self.room(4 * size).unwrap(), size)).collect();
+            self.caches = tensors.iter().map(|_| (self.room(each * size).unwrap(), size)).collect();
         }
         let held = self.caches.clone();
         for (tensor, (address, _)) in tensors.iter().zip(&held) {
@@ -161,10 +178,11 @@ impl Machine for OnHost {
         let (heads, room, width) = tensors[0].dims3()?;
         let mut slots = Vec::new();
         for (address, _) in held {
-            let mut all = vec![0.0; size];
+            let mut all = vec![0; each * size];
             self.read(address, &mut all)?;
-            let slot: Vec<f32> = (0..heads).flat_map(|h| all[(h * room + at) * width..][..width].to_vec()).collect();
-            slots.push(Tensor::from_vec(slot, (heads, 1, width), &Device::Cpu)?);
+            let slot: Vec<u8> =
+                (0..heads).flat_map(|h| all[(h * room + at) * width * each..][..width * each].to_vec()).collect();
+            slots.push(Tensor::from_raw_buffer(&slot, tensors[0].dtype(), &[heads, 1, width], &Device::Cpu)?);
         }
         for (layer, pair) in slots.chunks_exact(2).enumerate() {
             cache.write(layer, at, &pair[0], &pair[1])?;

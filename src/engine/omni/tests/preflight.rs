@@ -1,7 +1,7 @@
 //! What is known before loading: the memory a checkpoint needs, and that a kind cannot be run.
 
 use super::super::config::OmniConfig;
-use super::super::gpu::SpeechStep;
+use super::super::gpu::GpuStep;
 use super::super::load::{Compute, Omni, OmniOptions, Precision, Quantization};
 use super::super::needs::Headers;
 use super::super::random_checkpoint::{Recipe, Shapes, Sizes, config, tensors, vocoder_tensors};
@@ -55,7 +55,7 @@ fn the_released_model_needs_what_its_headers_say() {
     assert_eq!(needs.hearing, (encoder + (1024 + 3584) * 3584 + 2 * 3584) * 2);
     // In millions: the stack 188.8, text and code tables with their heads 20.1, the projector 3.3, the DVAE's decoder 7,
     // Vocos 13.5.
-    let plainly = headers.needs(&OmniOptions { speech_step: SpeechStep::Plain, ..gpu.clone() }).speech;
+    let plainly = headers.needs(&OmniOptions { speech_step: GpuStep::Plain, ..gpu.clone() }).speech;
     assert!((0.92e9..0.94e9).contains(&(plainly as f64)), "{needs}");
     // In bf16 once more: 20 layers of four matrices 768 by 768 and three of 768 by 3072.
     assert_eq!(needs.speech - plainly, 20 * (4 * 768 * 768 + 3 * 768 * 3072) * 2);

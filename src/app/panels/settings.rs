@@ -1,5 +1,5 @@
 //! How the assistant behaves, what is kept and where, and how the window looks. Window thread. What belongs to the engine
-//! is in [`engine`](super::engine).
+//! is in [`engine`](mod@super::engine).
 
 use super::super::hotkey::{KEYS, Refusal};
 use super::super::theme::Palette;

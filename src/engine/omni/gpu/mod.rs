@@ -1,7 +1,7 @@
 //! A decoder's step in a few kernels of our own, for a GPU: a frame of speech in about a hundred launches, a word in some
 //! 145, recorded once.
 //!
-//! [`layout`] knows the kernels of `kernels/` that a decoder is made of and what they are given; [`step`] adds what the
+//! `layout` knows the kernels of `kernels/` that a decoder is made of and what they are given; [`step`] adds what the
 //! speech model has around its decoder, [`language`] what the language model has. A [`Machine`] runs them: `cuda` on a
 //! GPU, and in the tests a program that runs the same source on the processor. [`verify`] holds the result against the
 //! plain decoder before it is ever used. Lives on the engine thread. Invariant: nothing but the keys and values in the

@@ -5,6 +5,7 @@
 
 antiphon-regular.otf: Latin, Greek, Cyrillic, punctuation, kana, and the 3755 most frequent simplified characters
 (level 1 of GB 2312, which Python's codec lists). antiphon-bold.otf: Latin and punctuation only, for headings.
+Quotation marks, which the face makes as wide as a Chinese character, are given their narrow forms: "it’s" is one word.
 Rarer characters come from a font of the system; see src/app/fonts.rs.
 """
 
@@ -38,6 +39,22 @@ def face(path):
     raise SystemExit(f"{path}: no face named {FACE}")
 
 
+def narrow_quotes(font):
+    narrow = {}
+    gsub = font["GSUB"].table
+    for feature in gsub.FeatureList.FeatureRecord:
+        if feature.FeatureTag == "pwid":
+            for index in feature.Feature.LookupListIndex:
+                for table in gsub.LookupList.Lookup[index].SubTable:
+                    narrow.update(getattr(table, "ExtSubTable", table).mapping)
+    for table in font["cmap"].tables:
+        if hasattr(table, "cmap"):
+            for quote in "‘’“”":
+                # Tables may share their entries: what is narrow already stays.
+                if glyph := table.cmap.get(ord(quote)):
+                    table.cmap[ord(quote)] = narrow.get(glyph, glyph)
+
+
 def make(source, target, characters):
     options = subset.Options()
     options.layout_features = ["kern", "liga", "locl"]
@@ -46,6 +63,7 @@ def make(source, target, characters):
     options.desubroutinize = False
     options.notdef_outline = True
     font = face(SOURCE / source)
+    narrow_quotes(font)
     subsetter = subset.Subsetter(options)
     subsetter.populate(unicodes=characters)
     subsetter.subset(font)

@@ -84,7 +84,8 @@ impl Sampler {
     pub fn needs(&self) -> Option<usize> {
         let SamplingConfig { temperature, top_k, repetition_penalty, penalty_window, .. } = self.config;
         let kept = if temperature <= 0.0 { 1 } else { top_k };
-        (kept > 0 && repetition_penalty >= 1.0).then_some(kept + penalty_window)
+        // A window without end (`usize::MAX`) may hold every id there is.
+        kept.checked_add(penalty_window).filter(|_| kept > 0 && repetition_penalty >= 1.0)
     }
 
     /// Chooses one id and remembers it for the penalty.
@@ -327,6 +328,7 @@ mod tests {
             }
         }
         assert_eq!(sampler(1.0, 0, 0.9, 1.0, 0).needs(), None);
+        assert_eq!(sampler(1.0, 5, 0.9, 1.3, usize::MAX).needs(), None, "a window without end");
         assert!(sampler(1.0, 5, 0.9, 1.0, 0).choose(&Outlook::Likeliest(Vec::new())).is_err());
     }
 

@@ -4,8 +4,9 @@
 
 use super::error::Size;
 use super::{Catalog, Model, Role, Store};
+use std::io;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use sysinfo::{CpuRefreshKind, DiskRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
 
 /// Memory that the system and other programs keep for themselves, at least.
@@ -75,24 +76,14 @@ pub fn free_gpu_memory(number: usize) -> Option<u64> {
     let shown = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
     let id = shown.split(',').nth(number).map(str::trim).filter(|id| !id.is_empty());
     let id = id.map_or_else(|| number.to_string(), str::to_owned);
-    let answer = Command::new("nvidia-smi")
-        .args(["--query-gpu=memory.free", "--format=csv,noheader,nounits", "-i", &id])
-        .stdin(Stdio::null())
-        .output()
-        .ok()
-        .filter(|answer| answer.status.success())?;
+    let answer = ask_driver(&["--query-gpu=memory.free", "-i", &id]).ok().filter(|answer| answer.status.success())?;
     String::from_utf8_lossy(&answer.stdout).trim().parse::<u64>().ok().map(|mebibytes| mebibytes << 20)
 }
 
 /// Bytes of graphics cards' memory that this program holds; `None` where the driver does not say (inside a container it may
 /// count processes otherwise).
 pub fn own_gpu_memory() -> Option<u64> {
-    let answer = Command::new("nvidia-smi")
-        .args(["--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"])
-        .stdin(Stdio::null())
-        .output()
-        .ok()
-        .filter(|answer| answer.status.success())?;
+    let answer = ask_driver(&["--query-compute-apps=pid,used_memory"]).ok().filter(|answer| answer.status.success())?;
     held_by(std::process::id(), &String::from_utf8_lossy(&answer.stdout))
 }
 
@@ -112,12 +103,13 @@ pub fn free_space(path: &Path) -> Option<u64> {
     holds.max_by_key(|d| d.mount_point().components().count()).map(|d| d.available_space())
 }
 
+/// Asks the driver's tool; it answers in lines of values, apart by commas and without units.
+fn ask_driver(query: &[&str]) -> io::Result<Output> {
+    Command::new("nvidia-smi").args(query).arg("--format=csv,noheader,nounits").stdin(Stdio::null()).output()
+}
+
 fn gpus() -> (Vec<Gpu>, Option<String>) {
-    let asked = Command::new("nvidia-smi")
-        .args(["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"])
-        .stdin(Stdio::null())
-        .output();
-    match asked {
+    match ask_driver(&["--query-gpu=name,memory.total,driver_version"]) {
         Err(_) => (Vec::new(), None),
         Ok(answer) if answer.status.success() => (read_gpus(&String::from_utf8_lossy(&answer.stdout)), None),
         Ok(answer) => {

@@ -5,7 +5,7 @@ use super::super::dialogue::Dialogue;
 use super::super::probe::{NoProbe, Probe};
 use super::super::tests::tiny;
 use super::on_host::OnHost;
-use super::tests::{addresses, attend, close, floats, n, numbers, random, read, weights};
+use super::tests::{addresses, attend, close, decoder_weights, floats, n, numbers, random, read, weights};
 use super::{Argument::Address as A, Argument::Factor as F};
 use super::{Launch, Machine, read_u32};
 use crate::engine::linear::{Linear, Matrix, Placement};
@@ -16,7 +16,6 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::ops;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 fn bf16(t: &Tensor) -> Tensor {
@@ -208,25 +207,7 @@ fn a_quantised_step_is_the_plain_decoders() {
         qkv_bias: true,
         max_positions: 64,
     };
-    let mut source: HashMap<String, Tensor> = HashMap::new();
-    source.insert("norm.weight".into(), random(&[hidden], 1.5, rng));
-    for i in 0..layers {
-        for name in ["input_layernorm", "post_attention_layernorm"] {
-            source.insert(format!("layers.{i}.{name}.weight"), random(&[hidden], 1.5, rng));
-        }
-        for (name, rows, columns) in [
-            ("self_attn.q_proj", heads * head_dim, hidden),
-            ("self_attn.k_proj", kv_heads * head_dim, hidden),
-            ("self_attn.v_proj", kv_heads * head_dim, hidden),
-            ("self_attn.o_proj", hidden, heads * head_dim),
-            ("mlp.gate_proj", ffn, hidden),
-            ("mlp.up_proj", ffn, hidden),
-            ("mlp.down_proj", hidden, ffn),
-        ] {
-            source.insert(format!("layers.{i}.{name}.weight"), weights(rows, columns, false, rng));
-            source.insert(format!("layers.{i}.{name}.bias"), random(&[rows], 0.5, rng));
-        }
-    }
+    let source = decoder_weights(&cfg, false, rng);
     let table = random(&[vocab, hidden], 1.0, rng);
     let head = Arc::new(QTensor::quantize(&weights(vocab, hidden, false, rng), GgmlDType::Q8_0).unwrap());
     let place = Placement::new(DType::F32, &Device::Cpu, Some(GgmlDType::Q8_0));

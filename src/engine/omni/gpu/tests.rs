@@ -240,6 +240,34 @@ fn the_feed_forward_is_silu_of_gate_times_up_and_down() {
     }
 }
 
+/// Random weights for a decoder of this shape; with `bf16` such as bf16 holds.
+pub(super) fn decoder_weights(cfg: &DecoderConfig, bf16: bool, rng: &mut StdRng) -> HashMap<String, Tensor> {
+    let DecoderConfig { hidden, ffn, .. } = *cfg;
+    let (q, kv) = (cfg.heads * cfg.head_dim, cfg.kv_heads * cfg.head_dim);
+    let mut source: HashMap<String, Tensor> = HashMap::new();
+    source.insert("norm.weight".into(), random(&[hidden], 1.5, rng));
+    for i in 0..cfg.layers {
+        for name in ["input_layernorm", "post_attention_layernorm"] {
+            source.insert(format!("layers.{i}.{name}.weight"), random(&[hidden], 1.5, rng));
+        }
+        for (name, rows, columns) in [
+            ("self_attn.q_proj", q, hidden),
+            ("self_attn.k_proj", kv, hidden),
+            ("self_attn.v_proj", kv, hidden),
+            ("self_attn.o_proj", hidden, q),
+            ("mlp.gate_proj", ffn, hidden),
+            ("mlp.up_proj", ffn, hidden),
+            ("mlp.down_proj", hidden, ffn),
+        ] {
+            source.insert(format!("layers.{i}.{name}.weight"), weights(rows, columns, bf16, rng));
+            if cfg.qkv_bias {
+                source.insert(format!("layers.{i}.{name}.bias"), random(&[rows], 0.5, rng));
+            }
+        }
+    }
+    source
+}
+
 /// A decoder of random weights in one of the shapes.
 fn decoder(shape: (usize, usize, usize, usize, usize), layers: usize, bf16: bool) -> Decoder {
     let (hidden, heads, kv_heads, head_dim, ffn) = shape;
@@ -256,25 +284,7 @@ fn decoder(shape: (usize, usize, usize, usize, usize), layers: usize, bf16: bool
         qkv_bias: false,
         max_positions: 600,
     };
-    let mut source: HashMap<String, Tensor> = HashMap::new();
-    source.insert("norm.weight".into(), random(&[hidden], 1.5, rng));
-    for i in 0..layers {
-        for name in ["input_layernorm", "post_attention_layernorm"] {
-            source.insert(format!("layers.{i}.{name}.weight"), random(&[hidden], 1.5, rng));
-        }
-        let (q, kv) = (heads * head_dim, kv_heads * head_dim);
-        for (name, rows, columns) in [
-            ("self_attn.q_proj", q, hidden),
-            ("self_attn.k_proj", kv, hidden),
-            ("self_attn.v_proj", kv, hidden),
-            ("self_attn.o_proj", hidden, q),
-            ("mlp.gate_proj", ffn, hidden),
-            ("mlp.up_proj", ffn, hidden),
-            ("mlp.down_proj", hidden, ffn),
-        ] {
-            source.insert(format!("layers.{i}.{name}.weight"), weights(rows, columns, bf16, rng));
-        }
-    }
+    let source = decoder_weights(&cfg, bf16, rng);
     Decoder::from_safetensors(&cfg, &source, "", &Placement::new(DType::F32, &Device::Cpu, None)).unwrap()
 }
 

@@ -31,7 +31,7 @@ pub use capture::{CaptureEnd, CaptureShared};
 pub use clock::{Anchor, PlayedTimeline};
 pub use crossfade::Joiner;
 pub use device::{CardChoice, DeviceId, DeviceInfo, DeviceList, list};
-pub use echo::{EchoCanceller, FarEnd};
+pub use echo::{Cancelled, EchoCanceller, FarEnd};
 pub use error::AudioError;
 pub use file::{Clip, FileError};
 pub use health::{Backoff, Health, StreamPulse, Trouble, Watch};

@@ -29,6 +29,8 @@ const NAP: Duration = Duration::from_millis(4);
 const MEMORY: usize = 8 * HEARING_RATE as usize;
 /// A score above which a frame may hold the soft end of a word.
 const FAINT: f32 = 0.1;
+/// A frame from which so many dB were taken on suspicion may have lost somebody's words.
+const TORN_DB: f32 = 10.0;
 /// Frames of one mark of the ear's stages.
 const MARK_EVERY: u32 = 32;
 
@@ -109,6 +111,15 @@ struct Pause {
     told: bool,
     /// What the end-of-turn model said about it last.
     opinion: Option<Opinion>,
+}
+
+/// What is known of a frame without its echo.
+struct Cleaned {
+    /// When its last sample was captured.
+    end: Micros,
+    /// Whether it may be somebody.
+    lets_through: bool,
+    torn: bool,
 }
 
 /// Work in many small pieces, told as one mark: a frame takes microseconds.
@@ -226,37 +237,37 @@ impl<'a> Ear<'a> {
         for (i, frame) in sound.chunks_exact_mut(FRAME).enumerate() {
             let after = ((frames - 1 - i) * FRAME) as u64 + behind;
             let end = newest - Micros::of_samples(after, HEARING_RATE) - filter;
-            let (end, lets_through) = self.without_echo(frame, end, newest);
+            let cleaned = self.without_echo(frame, end, newest);
             if self.deaf {
                 frame.fill(0.0);
             }
-            self.frame(frame, end, lets_through);
+            self.frame(frame, cleaned);
         }
         true
     }
 
-    /// Takes the echo out of a frame that ends at `end`; gives when the last sample of the result was captured, and
-    /// whether the result may be somebody.
-    fn without_echo(&mut self, frame: &mut [f32], end: Micros, newest: Micros) -> (Micros, bool) {
+    /// Takes the echo out of a frame that ends at `end`.
+    fn without_echo(&mut self, frame: &mut [f32], end: Micros, newest: Micros) -> Cleaned {
         let Some(echo) = self.echo.as_mut().filter(|_| !self.headphones) else {
-            return (end, true);
+            return Cleaned { end, lets_through: true, torn: false };
         };
         let start = Micros::now();
         echo.far.sounded(end, newest, &mut echo.played);
         let far_db = level::rms_db(&echo.played);
         let possible = echo.path.hear(far_db, level::rms_db(frame));
-        let explained_db = echo.canceller.process(&echo.played, frame, possible.as_it_came);
-        echo.path.explained(explained_db);
+        let cancelled = echo.canceller.process(&echo.played, frame, possible.as_it_came);
+        echo.path.explained(cancelled.explained_db);
         // The gate knows what cancelling leaves, and nothing of sound that was left as it came.
         let left = echo.gate.lets_through(far_db, level::rms_db(frame));
         let lets_through = possible.somebody || (left && !possible.as_it_came);
         if let Some(mark) = self.echo_work.done(start) {
             self.tell(EarEvent::Mark(mark));
         }
-        (end - Micros::of_samples(EchoCanceller::DELAY as u64, HEARING_RATE), lets_through)
+        let end = end - Micros::of_samples(EchoCanceller::DELAY as u64, HEARING_RATE);
+        Cleaned { end, lets_through, torn: cancelled.suppressed_db > TORN_DB && !possible.as_it_came }
     }
 
-    fn frame(&mut self, frame: &[f32], end: Micros, lets_through: bool) {
+    fn frame(&mut self, frame: &[f32], Cleaned { end, lets_through, torn }: Cleaned) {
         let surplus = (self.memory.len() + FRAME).saturating_sub(MEMORY);
         self.memory.drain(..surplus);
         self.memory.extend(frame);
@@ -272,7 +283,7 @@ impl<'a> Ear<'a> {
         {
             self.last_voiced = Some(end - Micros::of_samples((FRAME - 1 - last) as u64, HEARING_RATE));
         }
-        self.tell(EarEvent::Frame { samples: frame.to_vec(), end, speech: voiced });
+        self.tell(EarEvent::Frame { samples: frame.to_vec(), end, speech: voiced, torn });
         if heard.change == Some(VadChange::Onset) {
             if self.turn.is_none_or(|pause| pause.told) {
                 self.tell(EarEvent::Onset);

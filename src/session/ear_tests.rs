@@ -4,7 +4,9 @@ use super::*;
 use crate::audio::{PlaybackEnd, Room, SimulatedCard, VirtualCard};
 use crate::dsp::resample::convert;
 use crate::session::judge::EndOfTurnJudge;
+use crate::session::utterance::Utterance;
 use crate::turn::TurnError;
+use crate::turn::backchannel::{BackChannel, Verdict};
 use std::sync::mpsc::{self, Sender};
 
 const RATE: u32 = 48_000;
@@ -132,6 +134,45 @@ fn a_short_word_is_heard_through_the_echo() {
             world.step(ear, 150);
             assert_eq!(world.onsets().len(), 1, "echo at {db} dB");
         });
+    }
+}
+
+/// What becomes of a word said so many steps after the answer began.
+fn verdict(db: f32, word: &str, at: usize) -> Verdict {
+    let mut verdict = Verdict::Wait;
+    with_ear(nobody(), room(db), |ear, world| {
+        world.answer = answer();
+        world.step(ear, at);
+        world.card.say(&fixture(word));
+        world.step(ear, 200);
+        let mut utterance = Utterance::default();
+        let mut doubt = None;
+        for (_, event) in &world.told {
+            match event {
+                EarEvent::Frame { samples, end, speech, torn } => {
+                    utterance.hear(samples, *end, *speech);
+                    if let (Some(doubt), Verdict::Wait) = (&mut doubt, verdict) {
+                        verdict = BackChannel::hear(doubt, samples, *speech, *torn);
+                    }
+                }
+                EarEvent::Onset if doubt.is_none() => {
+                    doubt.insert(BackChannel::default()).before_onset(&utterance.lately());
+                }
+                _ => {}
+            }
+        }
+    });
+    verdict
+}
+
+#[test]
+fn a_word_and_a_hum_are_told_apart_through_the_echo_wherever_they_fall() {
+    for db in [-6.0, -12.0, -20.0] {
+        for at in (150..850).step_by(60) {
+            let into = format!("echo at {db} dB, {at} hundredths of a second into the answer");
+            assert_eq!(verdict(db, "stop", at), Verdict::Interruption, "\"stop\", {into}");
+            assert_eq!(verdict(db, "mhm", at), Verdict::BackChannel, "\"mhm\", {into}");
+        }
     }
 }
 

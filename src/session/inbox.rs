@@ -37,8 +37,9 @@ pub enum Inbox {
 /// What the ear noticed.
 #[derive(Debug)]
 pub enum EarEvent {
-    /// The next stretch of the microphone's sound, 16 kHz mono; `end` is when its last sample was captured.
-    Frame { samples: Vec<f32>, end: Micros, speech: bool },
+    /// The next stretch of the microphone's sound, 16 kHz mono; `end` is when its last sample was captured. `torn`:
+    /// much of it was taken out as echo, and perhaps somebody's words with it.
+    Frame { samples: Vec<f32>, end: Micros, speech: bool, torn: bool },
     /// Speech began.
     Onset,
     /// The user has been silent for long enough to wonder.

@@ -36,6 +36,10 @@ const LOUD_DB: f32 = 12.0;
 const HISS_DB: f32 = 23.0;
 /// Zero crossings of a frame from which it is a hiss: 2.5 kHz.
 const HISS_CROSSINGS: usize = 80;
+/// Zero crossings from which it can only be an "s": 4.7 kHz. Breath is lower, and noise of all frequencies is (4 kHz).
+const SHARP_CROSSINGS: usize = 150;
+/// An "s" is at most this much softer than the loudest frame, in dB: an echo canceller takes some of it.
+const SHARP_DB: f32 = 30.0;
 /// A closure is at least this much softer than the loudest frame, in dB.
 const CLOSURE_DB: f32 = 25.0;
 /// Between two pulses of a hum the level falls by at least this, in dB.
@@ -105,6 +109,8 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, Default)]
 struct Sound {
     level_db: f32,
+    /// An echo canceller may have made it softer than it was.
+    torn: bool,
     crossings: usize,
     voiced: bool,
     open: bool,
@@ -145,12 +151,14 @@ impl BackChannel {
 
     /// What was heard shortly before the onset: first consonants are softer than what makes an onset.
     pub fn before_onset(&mut self, samples: &[f32]) {
-        self.measure(samples);
+        // Nothing is known of what was taken out of it.
+        self.measure(samples, true);
     }
 
-    /// Hears more (16 kHz mono), which the detector took for `speech` or not.
-    pub fn hear(&mut self, samples: &[f32], speech: bool) -> Verdict {
-        let frames = self.measure(samples);
+    /// Hears more (16 kHz mono), which the detector took for `speech` or not; `torn`: an echo canceller may have made it
+    /// softer than it was.
+    pub fn hear(&mut self, samples: &[f32], speech: bool, torn: bool) -> Verdict {
+        let frames = self.measure(samples, torn);
         if speech {
             self.run += std::mem::take(&mut self.silence) + frames;
         } else {
@@ -168,7 +176,7 @@ impl BackChannel {
     }
 
     /// Measures every frame that is complete; returns how many were.
-    fn measure(&mut self, samples: &[f32]) -> usize {
+    fn measure(&mut self, samples: &[f32], torn: bool) -> usize {
         let mut frames = 0;
         for &sample in samples {
             self.pending.push(if sample.is_finite() { sample } else { 0.0 });
@@ -176,7 +184,7 @@ impl BackChannel {
                 let mut frame = [0.0; FRAME];
                 frame.copy_from_slice(&self.pending);
                 self.pending.clear();
-                self.sounds.push(self.sound(&frame));
+                self.sounds.push(Sound { torn, ..self.sound(&frame) });
                 self.before = frame;
                 frames += 1;
             }
@@ -192,6 +200,7 @@ impl BackChannel {
             crossings,
             voiced: crossings < HISS_CROSSINGS && periodicity(&window) >= VOICED,
             open: self.openness_db(window) >= OPEN_DB,
+            torn: false,
         }
     }
 
@@ -230,8 +239,12 @@ impl BackChannel {
     }
 
     fn has_hiss(&self) -> bool {
-        let soft = (self.loudest_db() - HISS_DB).max(FAINT_DB);
-        let hiss = |s: &Sound| s.crossings >= HISS_CROSSINGS && s.level_db >= soft;
+        let loudest = self.loudest_db();
+        let (hiss, sharp) = ((loudest - HISS_DB).max(FAINT_DB), (loudest - SHARP_DB).max(FAINT_DB));
+        let hiss = |s: &Sound| {
+            (s.crossings >= HISS_CROSSINGS && s.level_db >= hiss)
+                || (s.crossings >= SHARP_CROSSINGS && s.level_db >= sharp)
+        };
         self.sounds.windows(2).any(|pair| pair.iter().all(hiss))
     }
 
@@ -248,7 +261,7 @@ impl BackChannel {
                 since_sound = Some(0);
             } else if let Some(frames) = &mut since_sound {
                 // Frames on the way down and up are neither: they make no closure, and end none.
-                if sound.level_db <= closed {
+                if sound.level_db <= closed && !sound.torn {
                     *frames += 1;
                 }
             }

@@ -70,7 +70,7 @@ fn judge_by(sensitivity: Sensitivity, sound: &[f32]) -> Option<(Verdict, usize)>
             new.before_onset(&padded[(i - 11) * FRAME..(i + 1) * FRAME]);
             doubt = Some(new);
         } else if let Some(doubt) = &mut doubt {
-            let verdict = doubt.hear(frame, voiced);
+            let verdict = doubt.hear(frame, voiced, false);
             if verdict != Verdict::Wait {
                 return Some((verdict, (i - onset) * 16));
             }
@@ -110,7 +110,7 @@ fn the_first_of_two_pulses_counts_when_it_was_noticed_late() {
     let frames = uh_huh[5 * FRAME..].chunks_exact(FRAME).map(|frame| (frame, true));
     let silence = [0.0; FRAME];
     let verdicts = frames.chain(std::iter::repeat_n((&silence[..], false), SILENT_FRAMES));
-    let verdict = verdicts.map(|(frame, speech)| doubt.hear(frame, speech)).find(|v| *v != Verdict::Wait);
+    let verdict = verdicts.map(|(frame, speech)| doubt.hear(frame, speech, false)).find(|v| *v != Verdict::Wait);
     assert_eq!(verdict, Some(Verdict::BackChannel));
 }
 
@@ -136,7 +136,7 @@ fn direct_by(sensitivity: Sensitivity, sound: &[f32]) -> Verdict {
     doubt.before_onset(&vec![0.0; 12 * FRAME]);
     let verdicts = sound.chunks(FRAME).map(|frame| (frame.to_vec(), true));
     let silence = (0..12).map(|_| (vec![0.0; FRAME], false));
-    let verdict = verdicts.chain(silence).map(|(f, s)| doubt.hear(&f, s)).find(|v| *v != Verdict::Wait);
+    let verdict = verdicts.chain(silence).map(|(f, s)| doubt.hear(&f, s, false)).find(|v| *v != Verdict::Wait);
     verdict.expect("what has ended is judged")
 }
 
@@ -165,7 +165,7 @@ fn what_is_no_word_interrupts_by_the_sensitivity() {
     let after = Sensitivity::ALL.map(|sensitivity| {
         let mut doubt = BackChannel::new(sensitivity);
         let mut verdicts =
-            voice(2500, HUM).chunks_exact(FRAME).map(|f| doubt.hear(f, true)).collect::<Vec<_>>().into_iter();
+            voice(2500, HUM).chunks_exact(FRAME).map(|f| doubt.hear(f, true, false)).collect::<Vec<_>>().into_iter();
         verdicts.position(|v| v == Verdict::Interruption).map(|i| (i + 1) * 16)
     });
     assert_eq!(after, [Some(1504), Some(1008), Some(160)]);
@@ -185,7 +185,7 @@ fn a_cough_does_not_interrupt() {
 fn one_open_syllable_is_a_word_and_a_long_hum_is_one_too() {
     assert_eq!(direct(&voice(350, OH)), Verdict::Interruption, "no!");
     let mut doubt = BackChannel::default();
-    let verdicts: Vec<Verdict> = voice(2000, HUM).chunks_exact(FRAME).map(|f| doubt.hear(f, true)).collect();
+    let verdicts: Vec<Verdict> = voice(2000, HUM).chunks_exact(FRAME).map(|f| doubt.hear(f, true, false)).collect();
     let first = verdicts.iter().position(|v| *v == Verdict::Interruption);
     assert_eq!(first, Some(LONG_FRAMES - 1));
     assert!(verdicts[..LONG_FRAMES - 1].iter().all(|v| *v == Verdict::Wait));

@@ -15,9 +15,9 @@ impl Orchestrator {
             self.listening.finds_turns() && self.engine.is_some() && !self.preview.is_on() && !self.recorder.is_on();
         match event {
             EarEvent::Frame { samples, .. } if self.recorder.is_on() => self.record(&samples),
-            EarEvent::Frame { samples, end, speech } => {
+            EarEvent::Frame { samples, end, speech, torn } => {
                 self.utterance.hear(&samples, end, speech);
-                let verdict = self.weigh(&samples, speech);
+                let verdict = self.weigh(&samples, speech, torn);
                 if self.utterance.is_open() {
                     self.hear(samples);
                 }
@@ -51,12 +51,13 @@ impl Orchestrator {
     }
 
     /// What is thought of a sound that was made during the answer (which may have ended meanwhile).
-    fn weigh(&mut self, samples: &[f32], speech: bool) -> Verdict {
+    fn weigh(&mut self, samples: &[f32], speech: bool, torn: bool) -> Verdict {
         if !matches!(self.turn.phase(), Phase::Ducked | Phase::Capturing | Phase::MaybeDone) {
             self.doubt = None;
         }
-        let verdict = self.doubt.as_mut().map_or(Verdict::Wait, |doubt| doubt.hear(samples, speech));
+        let verdict = self.doubt.as_mut().map_or(Verdict::Wait, |doubt| doubt.hear(samples, speech, torn));
         if verdict != Verdict::Wait {
+            tracing::debug!("what was said into the answer is taken for: {verdict:?}");
             self.doubt = None;
         }
         verdict

@@ -149,7 +149,7 @@ struct OneRow<'a, T> {
     head_dim: usize,
     /// Query heads that share a key.
     group: usize,
-    /// Zeros, `[heads, head_dim]`.
+    /// `[heads, head_dim]`, written over.
     mixed: &'a mut [f32],
 }
 
@@ -163,49 +163,83 @@ impl<T: Slot> SimdOp for OneRow<'_, T> {
         let width = group * head_dim;
         for (head, (q, mixed)) in q.chunks_exact(width).zip(mixed.chunks_exact_mut(width)).enumerate() {
             let rows = head * stride..head * stride + len * head_dim;
-            for (at, key) in keys[rows.clone()].chunks_exact(head_dim).enumerate() {
-                for (query, scores) in q.chunks_exact(head_dim).zip(scores.chunks_exact_mut(len)) {
-                    scores[at] = dot(isa, query, key);
-                }
+            let (keys, values) = (&keys[rows.clone()], &values[rows]);
+            let together = group - group % TOGETHER;
+            let (q, q_rest) = q.split_at(together * head_dim);
+            let (mixed, mixed_rest) = mixed.split_at_mut(together * head_dim);
+            let (many, few) = scores.split_at_mut(together * len);
+            for (q, scores) in q.chunks_exact(TOGETHER * head_dim).zip(many.chunks_exact_mut(TOGETHER * len)) {
+                score::<I, T, TOGETHER>(isa, q, keys, scores);
             }
-            for scores in scores.chunks_exact_mut(len) {
+            for (q, scores) in q_rest.chunks_exact(head_dim).zip(few.chunks_exact_mut(len)) {
+                score::<I, T, 1>(isa, q, keys, scores);
+            }
+            for scores in many.chunks_exact_mut(len).chain(few.chunks_exact_mut(len)) {
                 Softmax::new_mut(scores).eval(isa);
             }
-            for (at, value) in values[rows].chunks_exact(head_dim).enumerate() {
-                for (mixed, scores) in mixed.chunks_exact_mut(head_dim).zip(scores.chunks_exact(len)) {
-                    add_scaled(isa, mixed, scores[at], value);
-                }
+            for (mixed, scores) in mixed.chunks_exact_mut(TOGETHER * head_dim).zip(many.chunks_exact(TOGETHER * len)) {
+                mix::<I, T, TOGETHER>(isa, scores, values, mixed);
+            }
+            for (mixed, scores) in mixed_rest.chunks_exact_mut(head_dim).zip(few.chunks_exact(len)) {
+                mix::<I, T, 1>(isa, scores, values, mixed);
             }
         }
     }
 }
 
+/// Query heads that go over the keys and values together: each is read and widened once for all of them, and their sums
+/// fit into the sixteen registers of AVX2 (the language models have six or seven to a key).
+const TOGETHER: usize = 6;
+
+/// `scores`, `[N, len]`, of `q`, `[N, head_dim]`, and `keys`, `[len, head_dim]`.
 #[inline(always)]
-fn dot<I: Isa, T: Slot>(isa: I, a: &[f32], b: &[T]) -> f32 {
-    let ops = isa.f32();
-    let (a, b) = (a.chunks_exact(2 * ops.len()), b.chunks_exact(2 * ops.len()));
-    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b.wide()).sum();
-    let mut sums = [ops.zero(); 2];
-    for (a, b) in a.zip(b) {
-        let (a, b) = (f32::two_vectors(isa, a), T::two_vectors(isa, b));
-        sums = [ops.mul_add(a[0], b[0], sums[0]), ops.mul_add(a[1], b[1], sums[1])];
+fn score<I: Isa, T: Slot, const N: usize>(isa: I, q: &[f32], keys: &[T], scores: &mut [f32]) {
+    let (ops, head_dim, len) = (isa.f32(), q.len() / N, scores.len() / N);
+    let step = 2 * ops.len();
+    let whole = head_dim - head_dim % step;
+    for (at, key) in keys.chunks_exact(head_dim).enumerate() {
+        let mut sums = [[ops.zero(); 2]; N];
+        for d in (0..whole).step_by(step) {
+            let key = T::two_vectors(isa, &key[d..d + step]);
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let q = f32::two_vectors(isa, &q[i * head_dim + d..][..step]);
+                *sums = [ops.mul_add(q[0], key[0], sums[0]), ops.mul_add(q[1], key[1], sums[1])];
+            }
+        }
+        for (i, sums) in sums.into_iter().enumerate() {
+            let q = &q[i * head_dim..][..head_dim];
+            let rest: f32 = q[whole..].iter().zip(&key[whole..]).map(|(q, key)| q * key.wide()).sum();
+            scores[i * len + at] = ops.sum(ops.add(sums[0], sums[1])) + rest;
+        }
     }
-    ops.sum(ops.add(sums[0], sums[1])) + rest
 }
 
-/// `to += by * from`.
+/// `mixed`, `[N, head_dim]`: the sums of `values`, `[len, head_dim]`, each times its score of `scores`, `[N, len]`.
 #[inline(always)]
-fn add_scaled<I: Isa, T: Slot>(isa: I, to: &mut [f32], by: f32, from: &[T]) {
-    let ops = isa.f32();
-    let scale = ops.splat(by);
-    let whole = to.len() - to.len() % (2 * ops.len());
-    for (to, from) in to[..whole].chunks_exact_mut(2 * ops.len()).zip(from.chunks_exact(2 * ops.len())) {
-        let (sum, from) = (f32::two_vectors(isa, to), T::two_vectors(isa, from));
-        let (low, high) = to.split_at_mut(ops.len());
-        ops.store(ops.mul_add(from[0], scale, sum[0]), low);
-        ops.store(ops.mul_add(from[1], scale, sum[1]), high);
+fn mix<I: Isa, T: Slot, const N: usize>(isa: I, scores: &[f32], values: &[T], mixed: &mut [f32]) {
+    let (ops, head_dim, len) = (isa.f32(), mixed.len() / N, scores.len() / N);
+    let step = 2 * ops.len();
+    let whole = head_dim - head_dim % step;
+    for d in (0..whole).step_by(step) {
+        let mut sums = [[ops.zero(); 2]; N];
+        for (at, value) in values.chunks_exact(head_dim).enumerate() {
+            let value = T::two_vectors(isa, &value[d..d + step]);
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let score = ops.splat(scores[i * len + at]);
+                *sums = [ops.mul_add(value[0], score, sums[0]), ops.mul_add(value[1], score, sums[1])];
+            }
+        }
+        for (mixed, sums) in mixed.chunks_exact_mut(head_dim).zip(sums) {
+            let (low, high) = mixed[d..d + step].split_at_mut(ops.len());
+            ops.store(sums[0], low);
+            ops.store(sums[1], high);
+        }
     }
-    to[whole..].iter_mut().zip(&from[whole..]).for_each(|(to, from)| *to += by * from.wide());
+    for (mixed, scores) in mixed.chunks_exact_mut(head_dim).zip(scores.chunks_exact(len)) {
+        for d in whole..head_dim {
+            mixed[d] = values.chunks_exact(head_dim).zip(scores).map(|(value, score)| score * value[d].wide()).sum();
+        }
+    }
 }
 
 /// Halves as f32.

@@ -229,6 +229,7 @@ fn models(here: bool) -> Event {
         purpose: purpose.into(),
         licence: licence.into(),
         bytes: megabytes * 1_000_000,
+        memory: megabytes * 1_600_000,
         state,
         needed,
         terms: None,

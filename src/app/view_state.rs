@@ -177,6 +177,8 @@ pub struct ViewState {
     pub pull: Option<PullProgress>,
     /// Models whose pull is paused.
     pub paused: Vec<String>,
+    /// Models that are fetched after others.
+    pub waiting: Vec<String>,
     /// What this machine can do, once that is known.
     pub outlook: Option<Outlook>,
     pub input: DeviceList,
@@ -207,6 +209,7 @@ impl Default for ViewState {
             voices: VoicesView::default(),
             pull: None,
             paused: Vec::new(),
+            waiting: Vec::new(),
             outlook: None,
             input: DeviceList::default(),
             output: DeviceList::default(),
@@ -277,6 +280,7 @@ impl ViewState {
                 }
                 self.pull = Some(progress);
             }
+            Event::PullsWaiting(ids) => self.waiting = ids,
             Event::Outlook(outlook) => self.outlook = Some(outlook),
             Event::Devices { input, output } => {
                 // What was wrong with a device that is open (again) is wrong no more.

@@ -118,6 +118,7 @@ fn what_is_missing_is_what_is_needed_and_not_here() {
         purpose: "".into(),
         licence: String::new(),
         bytes: 1000,
+        memory: 2000,
         state,
         needed,
         terms: None,

@@ -413,6 +413,7 @@ fn status(store: &Store, installed: &Installed<'_>, engine: Option<&str>) -> Mod
         purpose: Told::named("purpose", &model.id, &model.purpose),
         licence: model.licence.clone(),
         bytes: store.resolved(model).download_size(),
+        memory: model.memory,
         state,
         // The starter is needed beside any engine: to talk to while a large one is fetched, and to tell the end of a turn.
         needed: kind == ModelKind::Starter || (kind == ModelKind::Omni && engine == Some("omni")),

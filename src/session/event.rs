@@ -71,6 +71,8 @@ pub struct ModelStatus {
     pub licence: String,
     /// Bytes of all its files.
     pub bytes: u64,
+    /// About how many bytes it takes when loaded.
+    pub memory: u64,
     pub state: ModelState,
     /// Whether the chosen engine needs it.
     pub needed: bool,
@@ -262,6 +264,8 @@ pub enum Event {
     /// The catalog and what is here of it. Replaces the list before.
     Models(Vec<ModelStatus>),
     Pull(PullProgress),
+    /// The models that wait until others have been fetched, in their order.
+    PullsWaiting(Vec<String>),
     /// What this machine has, and which models suit it; told when it is asked for.
     Outlook(Outlook),
     Devices {

@@ -85,6 +85,7 @@ impl Pulls {
             queue.total += bytes;
             queue.waiting.push_back(Wanted { id, from: from.clone(), bytes });
         }
+        self.tell_waiting(&queue);
         queue.start()
     }
 
@@ -98,6 +99,7 @@ impl Pulls {
             let here = self.here(&wanted.id);
             self.tell(&wanted, PullState::Paused, here, wanted.bytes, 0.0);
             queue.paused.push(wanted);
+            self.tell_waiting(&queue);
         }
     }
 
@@ -113,6 +115,7 @@ impl Pulls {
         };
         queue.total += wanted.bytes;
         queue.waiting.push_back(wanted);
+        self.tell_waiting(&queue);
         queue.start()
     }
 
@@ -126,6 +129,7 @@ impl Pulls {
         if let Some(wanted) = paused.or_else(|| queue.take_waiting(id)) {
             let here = self.here(&wanted.id);
             self.tell(&wanted, PullState::Cancelled, here, wanted.bytes, 0.0);
+            self.tell_waiting(&queue);
         }
     }
 
@@ -134,6 +138,7 @@ impl Pulls {
         let mut queue = self.queue();
         queue.waiting.clear();
         queue.paused.clear();
+        self.tell_waiting(&queue);
         if let Some(now) = &mut queue.now {
             now.stop = Some(Stop::Cancel);
             now.cancel.cancel();
@@ -154,6 +159,7 @@ impl Pulls {
                 };
                 let cancel = CancelToken::default();
                 queue.now = Some(Now { wanted: wanted.clone(), cancel: cancel.clone(), stop: None, here: 0 });
+                self.tell_waiting(&queue);
                 (wanted, cancel)
             };
             let outcome = self.fetch(&wanted, &cancel).await;
@@ -201,6 +207,7 @@ impl Pulls {
             (Err(error), _) => {
                 // Whatever it is (no network, a full disk), the next model would meet it too.
                 queue.waiting.clear();
+                self.tell_waiting(&queue);
                 let remedy = match error {
                     WeightsError::Terms { .. } => {
                         Told::new("pull-read-terms", "Read its licence under Models and agree to it there.")
@@ -220,6 +227,11 @@ impl Pulls {
     fn here(&self, id: &str) -> u64 {
         let Ok(model) = self.catalog.model(id) else { return 0 };
         self.store.bytes_here(model)
+    }
+
+    /// Which models wait for their turn.
+    fn tell_waiting(&self, queue: &Queue) {
+        self.events.send(Event::PullsWaiting(queue.waiting.iter().map(|w| w.id.clone()).collect()));
     }
 
     fn tell(&self, wanted: &Wanted, state: PullState, done: u64, total: u64, bytes_per_second: f64) {

@@ -12,7 +12,8 @@ use egui_kittest::kittest::{NodeT, Queryable};
 #[test]
 fn missing_models_are_fetched_with_one_press() {
     let mut window = Window::open();
-    window.tell([Event::Models(vec![model("a", ModelState::Ready), model("b", ModelState::Absent)])]);
+    let absent = |id| model(id, ModelState::Absent);
+    window.tell([Event::Models(vec![model("a", ModelState::Ready), absent("b")])]);
     window.press(first_run::GET_MODELS);
     assert_eq!(window.commands(), [Command::PullModels(vec!["b".into()])]);
     let pull = |state| {
@@ -20,7 +21,10 @@ fn missing_models_are_fetched_with_one_press() {
     };
     window.tell([pull(PullState::Fetching)]);
     assert!(window.has_part("25.0 MB of 100 MB · 5.0 MB/s · 15 s left") && !window.has(first_run::GET_MODELS));
-    assert!(window.has("Fetching Model b"));
+    assert!(window.has("Fetching Model b") && window.has_part("100 MB on disk, 200 MB of memory · MIT"));
+    window.tell([Event::Models(vec![absent("b"), absent("c")]), Event::PullsWaiting(vec!["c".into()])]);
+    assert!(window.has("comes next") && !window.has("Get Model c"), "what waits is not offered");
+    window.tell([Event::Models(vec![absent("b")]), Event::PullsWaiting(Vec::new())]);
     let bars =
         window.harness.get_all_by_role(Role::ProgressIndicator).filter_map(|bar| bar.accesskit_node().numeric_value());
     assert_eq!(bars.collect::<Vec<_>>(), [25.0, 25.0], "in the middle and in the panel");

@@ -110,6 +110,7 @@ pub(crate) fn model(id: &str, state: ModelState) -> ModelStatus {
         purpose: "hears".into(),
         licence: "MIT".into(),
         bytes: 100_000_000,
+        memory: 200_000_000,
         state,
         needed: true,
         terms: None,

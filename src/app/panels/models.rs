@@ -45,7 +45,12 @@ fn engine(ui: &mut Ui, view: &ViewState) {
     if let (TurnState::Loading, Some(loading)) = (&view.state, &view.loading) {
         progress(ui, loading.fraction, &fill("loading", &[("what", &told(&loading.what))]), ui.available_width());
     } else if let Some(engine) = &view.engine {
-        ui.add(Label::new(fill("engine-ready", &[("name", &engine.name)])).wrap());
+        let name = match engine.name.as_str() {
+            "cascade" => t("engine-starter"),
+            "omni" => t("engine-omni"),
+            other => other,
+        };
+        ui.add(Label::new(fill("engine-ready", &[("name", name)])).wrap());
         ui.add(Label::new(RichText::new(&engine.description).small().weak()).wrap());
     }
 }
@@ -156,17 +161,20 @@ pub fn pull_figures(pull: &PullProgress) -> String {
 fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, reading: &mut Reading, commands: &mut Vec<Command>) {
     let palette = Palette::of(ui);
     ui.add_space(2.0);
+    let paused = view.paused.contains(&model.id);
+    let coming = view.is_fetching(&model.id) || view.waiting.contains(&model.id);
     ui.horizontal(|ui| {
         let (status, colour) = match &model.state {
             ModelState::Ready => (t("model-ready").to_owned(), palette.green),
             _ if view.is_fetching(&model.id) => (t("model-coming").to_owned(), palette.accent),
+            _ if coming => (t("model-waiting").to_owned(), palette.accent),
+            _ if paused => (t("model-paused").to_owned(), palette.muted),
             ModelState::Absent => (t("model-absent").to_owned(), palette.muted),
             ModelState::Partial { have } => (format!("{} %", 100 * have / model.bytes.max(1)), palette.amber),
             ModelState::Broken { .. } => (t("model-broken").to_owned(), palette.red),
         };
         ui.with_layout(Layout::right_to_left(Align::Min), |ui| {
-            let paused = view.paused.contains(&model.id);
-            if model.state != ModelState::Ready && !view.is_fetching(&model.id) {
+            if model.state != ModelState::Ready && !coming {
                 let (text, key) =
                     if paused { (t(RESUME), "pull-resume-one") } else { (t("model-get"), "model-get-one") };
                 let button = ui.add(Button::new(text).min_size(vec2(44.0, 26.0)));
@@ -179,13 +187,17 @@ fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, reading: &mut Reading
                     }
                 }
             }
-            let status = if paused { t("model-paused").to_owned() } else { status };
-            ui.label(RichText::new(status).small().color(colour));
             ui.with_layout(Layout::top_down(Align::Min), |ui| {
                 ui.spacing_mut().item_spacing.y = 0.0;
-                ui.add(Label::new(&model.title).truncate());
-                let facts = format!("{} · {}", human_bytes(model.bytes), model.licence);
-                ui.add(Label::new(RichText::new(facts).small().weak()).truncate());
+                // Lines of text lie closer than rows of buttons.
+                ui.spacing_mut().interact_size.y = 0.0;
+                ui.add(Label::new(&model.title).wrap());
+                ui.horizontal_wrapped(|ui| {
+                    ui.label(RichText::new(status).small().color(colour));
+                    let (size, memory) = (human_bytes(model.bytes), human_bytes(model.memory));
+                    let facts = fill("model-facts", &[("size", &size), ("memory", &memory)]);
+                    ui.label(RichText::new(format!("{facts} · {}", model.licence)).small().weak());
+                });
                 if let ModelState::Broken { why } = &model.state {
                     ui.add(Label::new(RichText::new(told(why)).small().color(palette.red)).wrap());
                 }
@@ -193,7 +205,7 @@ fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, reading: &mut Reading
         });
     });
     ui.add(Label::new(RichText::new(told(&model.purpose)).small().weak()).wrap());
-    if model.state != ModelState::Absent && !view.is_fetching(&model.id) && !view.paused.contains(&model.id) {
+    if model.state != ModelState::Absent && !coming && !paused {
         care(ui, model, commands);
     }
     reading.show(ui, model, commands);

@@ -102,6 +102,11 @@ fn a_paused_model_lets_the_next_one_go_on_and_is_resumed_where_it_was() {
     let bench = Bench::new(&server.url);
     assert!(bench.pulls.add(vec!["a".into(), "b".into(), "a".into()], None));
     let working = bench.work();
+    let waiting = || match bench.events.next_within(Duration::from_secs(60)).unwrap() {
+        Event::PullsWaiting(ids) => ids,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([waiting(), waiting()], [vec!["a".to_owned(), "b".into()], vec!["b".into()]], "one is taken up");
     let under_way = bench.until("a", |_| true);
     assert_eq!((under_way.state, under_way.total), (PullState::Fetching, 2 * LEN as u64));
     bench.arrived("a", 20_000);

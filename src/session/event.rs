@@ -71,7 +71,8 @@ pub struct ModelStatus {
     pub licence: String,
     /// Bytes of all its files.
     pub bytes: u64,
-    /// About how many bytes it takes when loaded.
+    /// About how many bytes it takes when loaded; recordings of sessions from before this was told have none.
+    #[serde(default)]
     pub memory: u64,
     pub state: ModelState,
     /// Whether the chosen engine needs it.

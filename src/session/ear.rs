@@ -3,7 +3,7 @@
 //!
 //! Owns the capture ring's reading end, the resampler, the echo canceller and the voice activity detector; the
 //! end-of-turn model has a [thread of its own](super::judge), and is never waited for. Between looks at the ring the ear
-//! sleeps a few milliseconds: a callback may not wake it (that would be a system call). Invariant: every captured sample
+//! sleeps some milliseconds: a callback may not wake it (that would be a system call). Invariant: every captured sample
 //! is told to the session once, in order, in frames of 16 ms.
 
 use super::command::Eagerness;
@@ -23,8 +23,10 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
-/// How long to sleep when the ring is empty.
+/// How long to sleep when the ring is empty and somebody is in a turn.
 const NAP: Duration = Duration::from_millis(4);
+/// And when nobody is: a word is noticed that much later at most, and a laptop's processor sleeps.
+const IDLE_NAP: Duration = Duration::from_millis(12);
 /// What the end-of-turn model looks at.
 const MEMORY: usize = 8 * HEARING_RATE as usize;
 /// A score above which a frame may hold the soft end of a word.
@@ -68,7 +70,7 @@ pub fn run(jobs: &Receiver<EarJob>, inbox: &SyncSender<Inbox>, judge: Judge, eag
             ear.take(job);
         }
         if !ear.listen() {
-            std::thread::sleep(NAP);
+            std::thread::sleep(if ear.turn.is_some() { NAP } else { IDLE_NAP });
         }
     }
 }

@@ -184,7 +184,7 @@ impl BackChannel {
                 let mut frame = [0.0; FRAME];
                 frame.copy_from_slice(&self.pending);
                 self.pending.clear();
-                self.sounds.push(Sound { torn, ..self.sound(&frame) });
+                self.sounds.push(self.sound(&frame, torn));
                 self.before = frame;
                 frames += 1;
             }
@@ -192,7 +192,7 @@ impl BackChannel {
         frames
     }
 
-    fn sound(&self, frame: &[f32; FRAME]) -> Sound {
+    fn sound(&self, frame: &[f32; FRAME], torn: bool) -> Sound {
         let crossings = frame.windows(2).filter(|pair| (pair[0] < 0.0) != (pair[1] < 0.0)).count();
         let window: Vec<f32> = self.before.iter().chain(frame).copied().collect();
         Sound {
@@ -200,7 +200,7 @@ impl BackChannel {
             crossings,
             voiced: crossings < HISS_CROSSINGS && periodicity(&window) >= VOICED,
             open: self.openness_db(window) >= OPEN_DB,
-            torn: false,
+            torn,
         }
     }
 

@@ -29,17 +29,24 @@ pub fn take_dropped(ctx: &Context, settings: &mut Settings, commands: &mut Vec<C
     true
 }
 
+/// What people call an engine.
+pub(super) fn name_of(engine: &str) -> &str {
+    match engine {
+        "cascade" => t("engine-starter"),
+        "omni" => t("engine-omni"),
+        other => other,
+    }
+}
+
 /// Draws the choices.
 pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &mut Vec<Command>) {
     caption(ui, t("engine"));
     let running = view.engine.as_ref().map_or(settings.engine.as_str(), |engine| &engine.name).to_owned();
     let mut wanted = false;
     ui.horizontal(|ui| {
-        for (engine, label, hint) in [
-            ("cascade", t("engine-starter"), t("engine-starter-hint")),
-            ("omni", t("engine-omni"), t("engine-omni-hint")),
-        ] {
-            if ui.selectable_label(running == engine, label).on_hover_text(hint).clicked() && running != engine {
+        for (engine, hint) in [("cascade", "engine-starter-hint"), ("omni", "engine-omni-hint")] {
+            let label = ui.selectable_label(running == engine, name_of(engine)).on_hover_text(t(hint));
+            if label.clicked() && running != engine {
                 engine.clone_into(&mut settings.engine);
                 wanted = true;
             }

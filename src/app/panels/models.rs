@@ -45,11 +45,7 @@ fn engine(ui: &mut Ui, view: &ViewState) {
     if let (TurnState::Loading, Some(loading)) = (&view.state, &view.loading) {
         progress(ui, loading.fraction, &fill("loading", &[("what", &told(&loading.what))]), ui.available_width());
     } else if let Some(engine) = &view.engine {
-        let name = match engine.name.as_str() {
-            "cascade" => t("engine-starter"),
-            "omni" => t("engine-omni"),
-            other => other,
-        };
+        let name = super::engine::name_of(&engine.name);
         ui.add(Label::new(fill("engine-ready", &[("name", name)])).wrap());
         ui.add(Label::new(RichText::new(&engine.description).small().weak()).wrap());
     }

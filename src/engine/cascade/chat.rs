@@ -26,7 +26,7 @@ pub struct ChatConfig {
     pub system_prompt: String,
     pub sampling: SamplingConfig,
     pub seed: u64,
-    /// The most positions the conversation may take before its oldest turns are forgotten.
+    /// The most positions that the conversation and an answer may take. Beyond half of them, its oldest turns are forgotten.
     pub context: usize,
     /// The most tokens of one answer.
     pub max_answer: usize,
@@ -300,13 +300,15 @@ impl Chat {
         Ok(())
     }
 
-    /// Forgets the oldest turns when another exchange might not fit, and then enough of them that this is rare.
+    /// Forgets the oldest turns when the conversation takes half of the context, and then enough of them that this is rare.
+    /// The other half is for one long question; and what is remembered is attended to at every token.
     fn forget_oldest(&mut self) -> Result<(), EngineError> {
-        let length = |c: &Self| c.beginning.len() + c.turns.iter().map(Turn::length).sum::<usize>();
-        if length(self) + 2 * self.config.max_answer <= self.config.context {
+        let remembered = |c: &Self| c.turns.iter().map(Turn::length).sum::<usize>();
+        let room = self.config.context.saturating_sub(self.beginning.len());
+        if remembered(self) <= room / 2 {
             return Ok(());
         }
-        while self.turns.len() > 1 && length(self) > self.config.context / 2 {
+        while self.turns.len() > 1 && remembered(self) > room * 3 / 8 {
             self.forget_one()?;
         }
         Ok(())

@@ -84,6 +84,11 @@ impl EchoCanceller {
     /// How many samples later everything comes out.
     pub const DELAY: usize = 64;
 
+    /// Whether nothing has been played for so long that there is nothing to cancel.
+    pub fn is_resting(&self) -> bool {
+        self.quiet >= QUIET
+    }
+
     /// Removes from `near` the echo of `far`, what was played meanwhile. Both are 16 kHz mono, of the same length, a
     /// multiple of [`BLOCK`](Self::BLOCK). With `as_it_came` it goes on learning the echo, but takes nothing out.
     pub fn process(&mut self, far: &[f32], near: &mut [f32], as_it_came: bool) -> Cancelled {

@@ -23,9 +23,9 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
-/// How long to sleep when the ring is empty and somebody is in a turn.
+/// How long to sleep when the ring is empty.
 const NAP: Duration = Duration::from_millis(4);
-/// And when nobody is: a word is noticed that much later at most, and a laptop's processor sleeps.
+/// And while nobody says anything: a first word is noticed 8 ms later at most, and a laptop's processor sleeps.
 const IDLE_NAP: Duration = Duration::from_millis(12);
 /// What the end-of-turn model looks at.
 const MEMORY: usize = 8 * HEARING_RATE as usize;
@@ -70,7 +70,7 @@ pub fn run(jobs: &Receiver<EarJob>, inbox: &SyncSender<Inbox>, judge: Judge, eag
             ear.take(job);
         }
         if !ear.listen() {
-            std::thread::sleep(if ear.turn.is_some() { NAP } else { IDLE_NAP });
+            std::thread::sleep(if ear.is_idle() { IDLE_NAP } else { NAP });
         }
     }
 }
@@ -185,6 +185,11 @@ impl<'a> Ear<'a> {
             vad_work: Work::on(Stage::Vad),
             echo_work: Work::on(Stage::Echo),
         }
+    }
+
+    /// Whether the user is in no turn, and the loudspeaker has been silent for a while.
+    fn is_idle(&self) -> bool {
+        self.turn.is_none() && self.echo.as_ref().is_none_or(|echo| echo.canceller.is_resting())
     }
 
     fn tell(&self, event: EarEvent) {

@@ -317,9 +317,9 @@ impl ViewState {
         }
     }
 
-    /// Something to tell that does not come from the session. The same thing told twice is shown once.
+    /// Something to tell, also what does not come from the session. What it replaces is shown no longer.
     pub fn tell(&mut self, what: Told, remedy: Told, severity: Severity, now: Micros) {
-        self.problems.retain(|problem| problem.what != what);
+        self.problems.retain(|problem| !what.replaces(&problem.what));
         self.problems.push(Problem { what, remedy, severity, since: now });
         if self.problems.len() > PROBLEMS_SHOWN {
             // The least severe goes first, among those the oldest.

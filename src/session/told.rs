@@ -91,6 +91,12 @@ impl Told {
         self.with_word("device", key)
     }
 
+    /// Whether what was told before is of no use any more: it was the same, or as much of the same device.
+    pub fn replaces(&self, before: &Told) -> bool {
+        let of_one_device = self.device().is_some() && self.device() == before.device();
+        self == before || (of_one_device && self.key == before.key)
+    }
+
     /// The kind of device that it is about, if it is about one.
     pub fn device(&self) -> Option<Direction> {
         let is = |key: &str| self.values.iter().any(|(_, value)| matches!(value, Value::Word(word) if word == key));

@@ -98,7 +98,7 @@ impl EchoCanceller {
         for (far, near) in far.chunks_exact(Self::BLOCK).zip(near.chunks_exact_mut(Self::BLOCK)) {
             let heard = far.iter().any(|x| x.abs() > SILENCE);
             self.quiet = if heard { 0 } else { self.quiet.saturating_add(Self::BLOCK) };
-            if self.quiet < QUIET {
+            if !self.is_resting() {
                 if std::mem::take(&mut self.passing) {
                     // The block that has not come out yet is the first that it has to know of.
                     let mut owed = self.before;

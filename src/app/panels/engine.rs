@@ -45,8 +45,8 @@ pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &m
     let mut wanted = false;
     ui.horizontal(|ui| {
         for (engine, hint) in [("cascade", "engine-starter-hint"), ("omni", "engine-omni-hint")] {
-            let label = ui.selectable_label(running == engine, name_of(engine)).on_hover_text(t(hint));
-            if label.clicked() && running != engine {
+            let button = ui.selectable_label(running == engine, name_of(engine)).on_hover_text(t(hint));
+            if button.clicked() && running != engine {
                 engine.clone_into(&mut settings.engine);
                 wanted = true;
             }

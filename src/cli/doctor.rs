@@ -157,7 +157,8 @@ fn devices(subject: &'static str, list: &Result<Vec<String>, String>) -> Finding
         }
         Ok(names) => finding(Severity::Good, subject, names.join("; "), ""),
         Err(why) => {
-            let remedy = "start the sound server (PipeWire or PulseAudio), or allow this user to use it";
+            let remedy = "start the sound server (PipeWire or PulseAudio), close what else uses the device, or allow \
+                          this user to use it";
             finding(Severity::Problem, subject, why.clone(), remedy)
         }
     }

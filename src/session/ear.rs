@@ -25,8 +25,9 @@ use std::time::Duration;
 
 /// How long to sleep when the ring is empty.
 const NAP: Duration = Duration::from_millis(4);
-/// And while nobody says anything: a first word is noticed 8 ms later at most, and a laptop's processor sleeps.
-const IDLE_NAP: Duration = Duration::from_millis(12);
+/// And while nobody says anything: a first word is noticed 28 ms later at most, for which nothing waits, and a laptop's
+/// processor sleeps.
+const IDLE_NAP: Duration = Duration::from_millis(32);
 /// What the end-of-turn model looks at.
 const MEMORY: usize = 8 * HEARING_RATE as usize;
 /// A score above which a frame may hold the soft end of a word.

@@ -66,6 +66,7 @@ build() {
         exit 1
     fi
     "$binary" --version >/dev/null
+    echo "cuda: to install it:  sudo make install BIN=$binary" >&2
     echo "$binary"
 }
 

@@ -24,7 +24,8 @@ uninstall)
         "$prefix/share/icons/hicolor/256x256/apps/antiphon.png"
     ;;
 check)
-    # The two validators where there are any, and that what is installed is taken away again.
+    # The two validators where there are any, that the package depends on all libraries that the window opens by itself, and
+    # that what is installed is taken away again.
     if command -v desktop-file-validate >/dev/null; then
         desktop-file-validate assets/linux/antiphon.desktop
     fi
@@ -36,6 +37,12 @@ check)
         { echo "assets/linux/$ID.metainfo.xml does not know version $version" >&2; exit 1; }
     grep -q "^antiphon ($version-1) " assets/linux/changelog ||
         { echo "assets/linux/changelog does not know version $version" >&2; exit 1; }
+    depends=$(sed -n 's/^depends = //p' Cargo.toml)
+    for library in $(sed -n '/^run_packages/,/^}/s/^ *need \([a-z0-9-]*\) .* lib lib.*/\1/p' scripts/setup.sh); do
+        # Drivers come with the libraries that choose among them.
+        [[ $library == *mesa* || $depends =~ \ $library[,\"] ]] ||
+            { echo "Cargo.toml: the Debian package does not depend on $library" >&2; exit 1; }
+    done
     prefix=$(mktemp -d)
     scripts/package.sh install "$(type -P true)" "$prefix" >/dev/null
     scripts/package.sh uninstall "$prefix"

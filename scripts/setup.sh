@@ -9,6 +9,11 @@ set -euo pipefail
 has() { command -v "$1" >/dev/null; }
 lib() { grep -q "^\s$1 " <<<"$libraries"; }
 file_like() { compgen -G "$1" >/dev/null; }
+# Debian's folder, Fedora's, Arch's.
+mesa_driver() {
+    file_like "/usr/lib/*/dri/swrast_dri.so" || file_like "/usr/lib64/dri/swrast_dri.so" ||
+        file_like "/usr/lib/dri/swrast_dri.so"
+}
 
 missing=()
 need() { # need PACKAGE WHY CHECK...
@@ -33,7 +38,7 @@ build_packages() {
 run_packages() {
     need libgl1 "draws the window (OpenGL)" lib libGL.so.1
     need libegl1 "draws the window (EGL)" lib libEGL.so.1
-    need libgl1-mesa-dri "draws the window where there is no graphics driver" file_like "/usr/lib/*/dri/swrast_dri.so"
+    need libgl1-mesa-dri "draws the window where there is no graphics driver" mesa_driver
     need libegl-mesa0 "connects EGL to Mesa's drivers" lib libEGL_mesa.so.0
     need libglx-mesa0 "connects OpenGL to Mesa's drivers" lib libGLX_mesa.so.0
     need libxkbcommon-x11-0 "reads the keyboard under X11" lib libxkbcommon-x11.so.0

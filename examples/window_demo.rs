@@ -232,6 +232,7 @@ fn models(here: bool) -> Event {
         memory: megabytes * 1_600_000,
         state,
         needed,
+        thinks: id == "llm",
         terms: None,
         kind: ModelKind::Starter,
     };

@@ -31,7 +31,7 @@ use panels::voices::VoicesPanel;
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 use view_state::ViewState;
-use widgets::{Icon, Look, icon_button};
+use widgets::{Icon, Look, focus_ring, icon_button};
 use words::{Language, speak, t};
 
 /// Frames of an animation: 10 a second. Where the processor draws, every frame is taken from the engine.
@@ -226,7 +226,12 @@ impl AntiphonApp {
                 card(ui, "card-latency", true, None, |ui| panels::meters::show(ui, view, commands));
             }
             let reading = &mut self.reading;
-            card(ui, "card-models", false, unfold_models, |ui| panels::models::show(ui, view, reading, commands));
+            card(ui, "card-models", false, unfold_models, |ui| {
+                if !std::mem::replace(&mut self.looked, true) {
+                    commands.push(Command::LookAtMachine);
+                }
+                panels::models::show(ui, view, settings, reading, commands);
+            });
             if needs_models {
                 card(ui, "card-latency", true, None, |ui| panels::meters::show(ui, view, commands));
             }
@@ -278,11 +283,12 @@ impl AntiphonApp {
 fn card(ui: &mut Ui, heading: &'static str, at_first: bool, now: Option<bool>, contents: impl FnOnce(&mut Ui)) {
     theme::card(ui).outer_margin(Margin { bottom: 6, ..Margin::ZERO }).show(ui, |ui| {
         ui.set_min_width(ui.available_width());
-        CollapsingHeader::new(RichText::new(t(heading)).family(theme::bold()))
+        let card = CollapsingHeader::new(RichText::new(t(heading)).family(theme::bold()))
             .id_salt(heading)
             .default_open(at_first)
             .open(now)
             .show_unindented(ui, contents);
+        focus_ring(ui, &card.header_response, card.header_response.rect, 6);
     });
 }
 
@@ -342,7 +348,7 @@ impl eframe::App for AntiphonApp {
                 }
                 panels::first_run::show(ui, &self.view, &mut self.settings, &mut self.reading, &mut commands);
             } else {
-                panels::conversation::show(ui, &self.view, &mut commands);
+                panels::conversation::show(ui, &self.view, self.settings.hands_free, &mut commands);
             }
         });
 

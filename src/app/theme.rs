@@ -100,7 +100,8 @@ impl Palette {
 
 /// The corner of a card and of a bubble.
 pub const CARD_RADIUS: u8 = 12;
-const WIDGET_RADIUS: u8 = 8;
+/// The corner of a button and of a field.
+pub const WIDGET_RADIUS: u8 = 8;
 
 /// The family with the bold face, for headings and figures.
 pub fn bold() -> FontFamily {

@@ -3,7 +3,7 @@
 //! [`ViewState::apply`] is the only way in. Everything here is bounded, so that a window may stay open for weeks.
 
 use super::view_voices::VoicesView;
-use crate::metrics::{Bar, Histogram, Stage, StageMark, TurnReport, question};
+use crate::metrics::{Bar, Histogram, Stage, StageMark, TurnReport};
 use crate::session::event::{
     ConversationEntry, DeviceList, Event, KeptTurnView, ModelKind, ModelState, ModelStatus, Outlook, PullProgress,
     PullState, Replay, Severity, TurnState,
@@ -33,9 +33,11 @@ pub const SILENCE_DB: f32 = -90.0;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TurnView {
     pub turn: u64,
-    /// What the user said, or that it was spoken and for how long.
+    /// What the user said; empty when nobody wrote it down.
     pub heard: String,
     pub heard_final: bool,
+    /// How long the user spoke, once that is over.
+    pub question_seconds: Option<f64>,
     pub answer: String,
     /// Bytes of `answer` that have been heard; always at a character's end.
     pub spoken: usize,
@@ -56,6 +58,7 @@ impl From<KeptTurnView> for TurnView {
             spoken: kept.answer.floor_char_boundary(kept.spoken_bytes),
             heard: kept.heard,
             heard_final: true,
+            question_seconds: kept.question_seconds,
             answer: kept.answer,
             ended: true,
             cut_off: kept.cut_off,
@@ -239,8 +242,7 @@ impl ViewState {
             }
             Event::HeardSound { turn, seconds } => {
                 let view = self.turn(turn);
-                view.heard = question("", Some(seconds)).into_owned();
-                view.heard_final = true;
+                (view.question_seconds, view.heard_final) = (Some(seconds), true);
             }
             Event::Answer { turn, piece } => {
                 let view = self.turn(turn);
@@ -452,8 +454,9 @@ impl ViewState {
     fn end_turn(&mut self, report: TurnReport, bars: Vec<Bar>) {
         let view = self.turn(report.turn);
         if view.heard.is_empty() {
-            view.heard = report.question().into_owned();
+            view.heard.clone_from(&report.heard);
         }
+        view.question_seconds = report.question_seconds;
         // The report has the whole answer, also when the pieces were not told.
         view.answer.clone_from(&report.answer);
         view.spoken = view.answer.floor_char_boundary(report.spoken_bytes);

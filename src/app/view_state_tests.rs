@@ -121,6 +121,7 @@ fn what_is_missing_is_what_is_needed_and_not_here() {
         memory: 2000,
         state,
         needed,
+        thinks: false,
         terms: None,
         kind: ModelKind::Other,
     };
@@ -176,6 +177,7 @@ fn a_kept_conversation_comes_back_with_its_turns() {
         turn,
         at,
         heard: "What is it?".into(),
+        question_seconds: None,
         answer: "“é” is a letter.".into(),
         spoken_bytes: 4,
         cut_off,
@@ -265,11 +267,12 @@ fn an_interruption_is_in_the_meters_and_an_answer_to_its_end_is_not() {
 }
 
 #[test]
-fn a_question_that_is_not_written_down_is_shown_by_its_length() {
+fn a_question_that_is_not_written_down_is_known_by_its_length() {
     let view = after([Event::HeardSound { turn: 1, seconds: 2.13 }, answer(1, "Yes.")]);
-    assert_eq!((view.turns[0].heard.as_str(), view.turns[0].heard_final), ("(spoken, 2.1 s)", true));
+    let question = |view: &ViewState| (view.turns[0].heard.clone(), view.turns[0].question_seconds);
+    assert_eq!((question(&view), view.turns[0].heard_final), ((String::new(), Some(2.13)), true));
     // Also when only the report tells.
     let report = TurnReport { turn: 1, question_seconds: Some(0.9), ..TurnReport::default() };
     let view = after([Event::TurnEnded { report: Box::new(report), bars: Vec::new() }]);
-    assert_eq!(view.turns[0].heard, "(spoken, 0.9 s)");
+    assert_eq!(question(&view), (String::new(), Some(0.9)));
 }

@@ -2,7 +2,7 @@
 //!
 //! Each has a label for screen readers, and takes its colours from the [`Palette`].
 
-use super::theme::Palette;
+use super::theme::{Palette, WIDGET_RADIUS};
 use eframe::egui::{
     Color32, CornerRadius, Pos2, Rect, Response, Role, Sense, Shape, Stroke, StrokeKind, TextStyle, Ui, Vec2,
     WidgetInfo, pos2, vec2,
@@ -197,12 +197,22 @@ pub fn switch(ui: &mut Ui, on: &mut bool, label: &str) -> Response {
     response.widget_info(|| WidgetInfo::selected(Role::Switch, true, *on, label));
     let how_on = ui.ctx().animate_bool_responsive(response.id, *on);
     let track = Rect::from_center_size(pos2(rect.left() + SWITCH.x / 2.0, rect.center().y), SWITCH);
-    let fill = palette.muted.gamma_multiply(0.55).lerp_to_gamma(palette.accent, how_on);
+    let fill = palette.muted.lerp_to_gamma(palette.accent, how_on);
     ui.painter().rect_filled(track, CornerRadius::same(10), fill);
     let x = track.left() + 10.0 + how_on * (SWITCH.x - 20.0);
     ui.painter().circle_filled(pos2(x, track.center().y), 7.5, palette.card);
     ui.painter().galley(pos2(track.right() + 8.0, rect.center().y - text.size().y / 2.0), text, palette.text);
     focus_ring(ui, &response, track, 10);
+    response
+}
+
+/// One of a row of which one is chosen; the chosen one has an outline, since its ground alone is hardly seen.
+pub fn option(ui: &mut Ui, chosen: bool, label: &str) -> Response {
+    let response = ui.selectable_label(chosen, label);
+    if chosen {
+        let stroke = Stroke::new(1.2, Palette::of(ui).accent);
+        ui.painter().rect_stroke(response.rect, CornerRadius::same(WIDGET_RADIUS), stroke, StrokeKind::Inside);
+    }
     response
 }
 

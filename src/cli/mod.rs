@@ -232,6 +232,12 @@ fn open(cli: Cli) -> Outcome {
     }
     settings.headphones |= cli.headphones;
     let kind = engine_kind(&cli, &settings);
+    if kind != EngineKind::Scripted
+        && let Some(value) = clap::ValueEnum::to_possible_value(&kind)
+    {
+        // What runs is what the window offers to change.
+        value.get_name().clone_into(&mut settings.engine);
+    }
     let own_llm = cli.engine.llm.clone().filter(|_| kind == EngineKind::Omni).map(PathBuf::from);
     let choice = EngineChoice {
         kind,

@@ -12,6 +12,7 @@ fn turn(number: u64, heard: &str, answer: &str) -> KeptTurn {
         turn: number,
         at: at(number as i64),
         heard: heard.into(),
+        question_seconds: None,
         answer: answer.into(),
         spoken_bytes: answer.len(),
         cut_off: false,

@@ -39,7 +39,11 @@ pub fn to_markdown(conversation: &Conversation, zone: &TimeZone) -> String {
     let local = |at: Timestamp, form: &str| at.to_zoned(zone.clone()).strftime(form).to_string();
     let mut text = format!("# Conversation of {}\n", local(conversation.began, "%Y-%m-%d %H:%M"));
     for turn in &conversation.turns {
-        let heard = if turn.heard.is_empty() { "*(spoken)*".to_owned() } else { escape(&turn.heard) };
+        let heard = match turn.question_seconds {
+            _ if !turn.heard.is_empty() => escape(&turn.heard),
+            Some(seconds) => format!("*(spoken, {seconds:.1} s)*"),
+            None => "*(spoken)*".to_owned(),
+        };
         let (spoken, rest) = turn.answer_parts();
         let rest = rest.trim();
         let unheard = if rest.is_empty() { String::new() } else { format!(" ~~{}~~", escape(rest)) };
@@ -127,6 +131,7 @@ mod tests {
             turn,
             at: at(ms),
             heard: heard.into(),
+            question_seconds: None,
             answer: answer.into(),
             spoken_bytes,
             cut_off: spoken_bytes < answer.len(),

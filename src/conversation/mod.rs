@@ -41,6 +41,9 @@ pub struct KeptTurn {
     pub at: Timestamp,
     /// What the user said, as understood; empty where the engine writes nothing down.
     pub heard: String,
+    /// How long the user spoke; not there when the turn was typed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question_seconds: Option<f64>,
     /// The whole answer, as far as it was made.
     pub answer: String,
     /// How many bytes of the answer were heard.

@@ -83,12 +83,13 @@ pub enum Command {
     LookAtMachine,
     /// Fetch the models with these catalog ids, in this order, after those that are being fetched.
     PullModels(Vec<String>),
-    /// The user has read the terms of the model with this id and agrees to them; it is fetched.
-    AgreeAndPull(String),
-    /// Take missing models from a folder that the user is asked for, for machines without network. `title`: what stands
-    /// above a dialog, here and below.
+    /// The user has read the terms of the model with this id and agrees to them: it may be fetched.
+    AgreeToTerms(String),
+    /// Take the models with these catalog ids from a folder that the user is asked for, for machines without network.
+    /// `title`: what stands above a dialog, here and below.
     ImportModels {
         title: String,
+        models: Vec<String>,
     },
     /// Stop fetching this model until it is resumed. What comes after it goes on.
     PausePull {

@@ -124,15 +124,15 @@ impl Errands {
         });
     }
 
-    /// Asks for a folder and takes the starter models from it that are not here yet.
-    pub fn import(&mut self, title: &str) {
+    /// Asks for a folder and takes these models from it.
+    pub fn import(&mut self, title: &str, models: Vec<String>) {
         let (events, inbox) = (self.events.clone(), self.inbox.clone());
         let dialog = rfd::AsyncFileDialog::new().set_title(title);
         self.runtime.spawn(async move {
             let asked = Micros::now();
             match dialog.pick_folder().await {
                 // The session is gone only when the program ends.
-                Some(folder) => drop(inbox.send(Inbox::Folder(folder.path().to_owned()))),
+                Some(folder) => drop(inbox.send(Inbox::Folder { folder: folder.path().to_owned(), models })),
                 // Nobody closes a dialog this fast: there was none to close.
                 None if Micros::now().since(asked) < NO_DIALOG => {
                     let remedy = "Use `antiphon models pull --from FOLDER` in a terminal.";
@@ -215,14 +215,11 @@ impl Errands {
         self.change(|pulls| pulls.add(ids, None));
     }
 
-    /// Notes that the user agrees to a model's terms, and fetches it.
-    pub fn agree_and_pull(&self, id: String) {
-        let agreed = Catalog::built_in().and_then(|catalog| self.store.accept_terms(catalog.model(&id)?));
+    /// Notes that the user agrees to a model's terms.
+    pub fn agree_to_terms(&self, id: &str) {
+        let agreed = Catalog::built_in().and_then(|catalog| self.store.accept_terms(catalog.model(id)?));
         match agreed {
-            Ok(()) => {
-                self.report_models();
-                self.pull(vec![id]);
-            }
+            Ok(()) => self.report_models(),
             Err(error) => {
                 let what = Told::from(&error);
                 let remedy = Told::new("told-mend", "Mend what it says, then try again.");
@@ -231,12 +228,9 @@ impl Errands {
         }
     }
 
-    /// Takes what is missing of the starter models from a folder.
-    pub fn pull_from(&self, folder: PathBuf) {
-        let Ok(catalog) = Catalog::built_in() else { return };
-        let missing = catalog.starter().into_iter().filter(|m| !self.store.is_ready(m)).map(|m| m.id.clone());
-        let missing = missing.collect();
-        self.change(|pulls| pulls.add(missing, Some(folder)));
+    /// Takes models from a folder.
+    pub fn pull_from(&self, folder: PathBuf, models: Vec<String>) {
+        self.change(|pulls| pulls.add(models, Some(folder)));
     }
 
     pub fn pause_pull(&self, model: &str) {
@@ -417,6 +411,7 @@ fn status(store: &Store, installed: &Installed<'_>, engine: Option<&str>) -> Mod
         state,
         // The starter is needed beside any engine: to talk to while a large one is fetched, and to tell the end of a turn.
         needed: kind == ModelKind::Starter || (kind == ModelKind::Omni && engine == Some("omni")),
+        thinks: model.role == Role::Llm,
         terms: model.terms.clone().filter(|_| !store.terms_accepted(model)),
         kind,
     }

@@ -77,6 +77,9 @@ pub struct ModelStatus {
     pub state: ModelState,
     /// Whether the chosen engine needs it.
     pub needed: bool,
+    /// Whether it is a language model, which the starter can be told to think with.
+    #[serde(default)]
+    pub thinks: bool,
     /// Terms that the user must agree to before it can be fetched; `None`: there are none, or they were agreed to.
     pub terms: Option<String>,
     pub kind: ModelKind,
@@ -177,6 +180,7 @@ pub struct KeptTurnView {
     pub turn: u64,
     pub at: Timestamp,
     pub heard: String,
+    pub question_seconds: Option<f64>,
     pub answer: String,
     pub spoken_bytes: usize,
     pub cut_off: bool,
@@ -192,6 +196,7 @@ impl From<&KeptTurn> for KeptTurnView {
             turn: turn.turn,
             at: turn.at,
             heard: turn.heard.clone(),
+            question_seconds: turn.question_seconds,
             answer: turn.answer.clone(),
             spoken_bytes: turn.spoken_bytes,
             cut_off: turn.cut_off,

@@ -17,8 +17,11 @@ pub enum Inbox {
     Ear(EarEvent),
     Engine(EngineEvent),
     Mouth(MouthEvent),
-    /// The folder with models that the user chose.
-    Folder(PathBuf),
+    /// The folder that the user chose, to take these models from.
+    Folder {
+        folder: PathBuf,
+        models: Vec<String>,
+    },
     /// Where the user wants a conversation (`None`: the open one) written; `None`: there was no dialog to ask with.
     Export {
         id: Option<String>,

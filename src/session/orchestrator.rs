@@ -162,7 +162,7 @@ impl Orchestrator {
             Inbox::Kept(event) => self.kept(event),
             Inbox::Export { id, form, to } => self.export(id, form, to),
             Inbox::Voice(job) => self.voice(job),
-            Inbox::Folder(folder) => self.errands.pull_from(folder),
+            Inbox::Folder { folder, models } => self.errands.pull_from(folder, models),
             Inbox::Card(direction, opened) => {
                 let news = self.cards.opened(direction, *opened, &self.wires);
                 self.card_news(news);
@@ -214,8 +214,8 @@ impl Orchestrator {
             Command::SetEagerness(eagerness) => self.to_ear(EarJob::Eagerness(eagerness)),
             Command::LookAtMachine => self.errands.look_at_machine(),
             Command::PullModels(ids) => self.errands.pull(ids),
-            Command::AgreeAndPull(id) => self.errands.agree_and_pull(id),
-            Command::ImportModels { title } => self.errands.import(&title),
+            Command::AgreeToTerms(id) => self.errands.agree_to_terms(&id),
+            Command::ImportModels { title, models } => self.errands.import(&title, models),
             Command::PausePull { model } => self.errands.pause_pull(&model),
             Command::ResumePull { model } => self.errands.resume_pull(&model),
             Command::CancelPull { model } => self.errands.cancel_pull(&model),

@@ -1,6 +1,7 @@
 //! The first steps: what the machine can do, fetching models, trying microphone and loudspeaker.
 
 use crate::window::{Window, english, model};
+use antiphon::app::panels::devices::{CHIME, LEVEL, STOP_CHIME};
 use antiphon::app::panels::{banners, first_run, models, terms};
 use antiphon::session::EngineSelection;
 use antiphon::session::command::Command;
@@ -141,8 +142,15 @@ fn a_licence_is_shown_and_agreed_to_before_a_model_is_fetched() {
     window.press("Get Model omni");
     window.harness.get_all_by_label(agree).next().unwrap().click();
     window.harness.run();
-    assert_eq!(window.commands(), [Command::AgreeAndPull("omni".into())]);
+    let agreed = || Command::AgreeToTerms("omni".into());
+    assert_eq!(window.commands(), [agreed(), Command::PullModels(vec!["omni".into()])]);
     assert!(!window.has_part("Only for research"));
+    // Or taken from a folder, for machines without network.
+    window.press("Get Model omni");
+    window.harness.get_all_by_label(english(terms::AGREE_AND_IMPORT)).next().unwrap().click();
+    window.harness.run();
+    let import = Command::ImportModels { title: "Folder with downloaded models".into(), models: vec!["omni".into()] };
+    assert_eq!(window.commands(), [agreed(), import]);
     // Agreed to before.
     window.tell([Event::Models(vec![model("a", ModelState::Absent), omni(None)])]);
     window.press(first_run::GET_OMNI);
@@ -154,15 +162,15 @@ fn microphone_and_loudspeaker_are_tried() {
     let mut window = Window::open();
     window.tell([Event::Models(vec![model("a", ModelState::Absent)]), fault()]);
     assert!(window.has_part("No microphone is open") && window.has("No loudspeaker is open."));
-    assert!(window.harness.get_by_label(english(first_run::CHIME)).accesskit_node().is_disabled());
+    assert!(window.harness.get_by_label(english(CHIME)).accesskit_node().is_disabled());
     window.tell([devices()]);
     assert!(window.has_part("the bar should move"));
     window
         .tell([Event::Levels { mic_db: -30.0, speaker_db: -90.0 }, Event::Levels { mic_db: -80.0, speaker_db: -90.0 }]);
-    assert!(window.has("The microphone hears you.") && window.has(first_run::LEVEL));
-    window.press(first_run::CHIME);
+    assert!(window.has("The microphone hears you.") && window.has(LEVEL));
+    window.press(CHIME);
     assert_eq!(window.commands(), [Command::Voice(VoiceCommand::Preview(Sample::Chime))]);
     window.tell([Event::Voice(VoiceEvent::Previewing(true))]);
-    window.press(first_run::STOP_CHIME);
+    window.press(STOP_CHIME);
     assert_eq!(window.commands(), [Command::Voice(VoiceCommand::StopPreview)]);
 }

@@ -17,6 +17,7 @@ fn kept_turn(turn: u64, cut_off: bool) -> KeptTurnView {
         turn,
         at: Timestamp::from_second(1_800_000_000).unwrap(),
         heard: format!("Question {turn}"),
+        question_seconds: Some(1.2),
         answer: "It is a tree.".into(),
         spoken_bytes: if cut_off { 6 } else { 13 },
         cut_off,
@@ -53,6 +54,21 @@ fn turns_are_heard_again_copied_and_asked_again() {
     assert!(copied, "{:?}", window.harness.output().platform_output.commands);
 }
 
+/// An engine that goes from sound to answer leaves no words of the question.
+#[test]
+fn a_question_nobody_wrote_down_is_heard_again_and_neither_copied_nor_asked() {
+    let mut window = Window::listening();
+    let spoken = KeptTurnView { heard: String::new(), user_sound: true, ..kept_turn(1, false) };
+    window.tell([Event::ConversationOpened(vec![spoken])]);
+    assert!(window.has("(spoken, 1.2 s)"));
+    assert!(window.has(&exchange::label(exchange::COPY_ANSWER, 1)));
+    for none in [exchange::COPY_QUESTION, exchange::ASK_AGAIN] {
+        assert!(!window.has(&exchange::label(none, 1)), "{none}");
+    }
+    window.press(&exchange::label(exchange::REPLAY_QUESTION, 1));
+    assert_eq!(window.commands(), [Command::Replay { turn: 1, side: Side::User }]);
+}
+
 #[test]
 fn kept_conversations_are_searched_opened_exported_and_deleted() {
     let mut window = Window::listening();
@@ -73,9 +89,13 @@ fn kept_conversations_are_searched_opened_exported_and_deleted() {
     }
     assert_eq!(window.commands(), [Command::OpenConversation("a".into())], "the one that is open is not opened again");
     window.press("Delete Are there birds?");
+    window.press("Keep Are there birds?");
+    window.press("Delete Are there birds?");
     window.press("Delete Are there trees?");
-    let deleted = |id: &str, open| Command::DeleteConversation { id: id.into(), open };
-    assert_eq!(window.commands(), [deleted("b", true), deleted("a", false)]);
+    assert_eq!(window.commands(), [], "asked first");
+    assert!(!window.has("Delete Are there birds? for good"), "one question at a time");
+    window.press("Delete Are there trees? for good");
+    assert_eq!(window.commands(), [Command::DeleteConversation { id: "a".into(), open: false }]);
     window.press("Markdown");
     window.press("Stereo wav");
     assert_eq!(
@@ -90,6 +110,9 @@ fn kept_conversations_are_searched_opened_exported_and_deleted() {
     window.harness.get_by_label(english(history::SEARCH)).type_text("owl");
     window.harness.run();
     assert_eq!(window.commands().last(), Some(&Command::ListConversations("owl".into())));
+    window.tell([Event::Conversations { query: "owl".into(), list: vec![entry("c", "An owl")], open: None }]);
+    assert!(!window.has(history::DELETE_ALL), "all would be more than are seen");
+    window.tell([Event::Conversations { query: String::new(), list: vec![entry("c", "An owl")], open: None }]);
     window.press(history::DELETE_ALL);
     assert_eq!(window.commands(), [], "asked first");
     window.press(history::KEEP_THEM);
@@ -98,6 +121,38 @@ fn kept_conversations_are_searched_opened_exported_and_deleted() {
     assert_eq!(window.commands(), [Command::DeleteAllConversations]);
     window.tell([Event::Conversations { query: "owl".into(), list: Vec::new(), open: None }]);
     assert!(window.has("Nothing was found."));
+}
+
+/// One of two conversations that begin alike is deleted, by the keyboard as by the mouse.
+#[test]
+fn conversations_of_the_same_title_are_told_apart() {
+    let mut window = Window::listening();
+    window.press(HISTORY);
+    let entry = |id: &str| ConversationEntry {
+        id: id.into(),
+        began: Timestamp::from_second(1_800_000_000).unwrap(),
+        title: "Hello.".into(),
+        turns: 1,
+    };
+    window.tell([Event::Conversations { query: String::new(), list: vec![entry("b"), entry("a")], open: None }]);
+    for (nth, id) in [(0, "b"), (1, "a")] {
+        for by_mouse in [true, false] {
+            let press = |window: &mut Window, label: &str, nth: usize| {
+                let node = window.harness.get_all_by_label(label).nth(nth).unwrap();
+                if by_mouse {
+                    node.click();
+                } else {
+                    node.focus();
+                    window.harness.run();
+                    window.harness.key_press(Key::Enter);
+                }
+                window.harness.run();
+            };
+            press(&mut window, "Delete Hello.", nth);
+            press(&mut window, "Delete Hello. for good", 0);
+            assert_eq!(window.commands(), [Command::DeleteConversation { id: id.into(), open: false }]);
+        }
+    }
 }
 
 #[test]

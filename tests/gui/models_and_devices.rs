@@ -1,10 +1,12 @@
 //! The panels of models and devices, and what is told of trouble.
 
+use crate::first_run::outlook;
 use crate::window::{Window, english, model};
 use antiphon::app::panels::{banners, devices, first_run, models};
+use antiphon::session::EngineSelection;
 use antiphon::session::command::Command;
 use antiphon::session::event::{
-    DeviceEntry, DeviceList, Event, ModelState, PullProgress, PullState, Severity, TurnState,
+    DeviceEntry, DeviceList, Event, ModelKind, ModelState, ModelStatus, PullProgress, PullState, Severity, TurnState,
 };
 use eframe::egui::Role;
 use egui_kittest::kittest::{NodeT, Queryable};
@@ -127,4 +129,42 @@ fn a_model_that_is_here_is_checked_and_removed_when_that_is_meant() {
     window.press("Remove Model a from the disk");
     assert_eq!(window.commands(), [Command::RemoveModel("a".into())]);
     assert!(!window.has("Keep Model a"));
+}
+
+#[test]
+fn the_starter_thinks_with_the_language_model_that_is_chosen() {
+    let mut window = Window::listening();
+    let thinks = |id: &str, kind| ModelStatus { thinks: true, kind, ..model(id, ModelState::Ready) };
+    window.tell([
+        Event::Models(vec![
+            thinks("large", ModelKind::Starter),
+            thinks("small", ModelKind::Other),
+            model("ears", ModelState::Ready),
+            ModelStatus { kind: ModelKind::Omni, needed: false, ..model("omni", ModelState::Absent) },
+        ]),
+        Event::EngineReady { name: "cascade".into(), description: String::new() },
+    ]);
+    window.press("Models");
+    let in_use = |window: &Window| window.harness.query_all_by_label("in use").count();
+    assert_eq!(in_use(&window), 2, "the starter's own, and what hears");
+    assert!(!window.has("Use Model large") && !window.has("Use Model ears"));
+    let asked = window.commands.try_iter().any(|command| command == Command::LookAtMachine);
+    assert!(asked, "what suits this machine is told here too");
+    window.tell([outlook(None)]);
+    assert!(window.has_part("no graphics card that helps"));
+    let selection = |llm: Option<&str>| {
+        Command::UseEngine(EngineSelection { engine: "cascade".into(), llm: llm.map(Into::into), omni: None })
+    };
+    window.press("Use Model small");
+    assert_eq!(window.commands(), [selection(Some("small"))]);
+    assert_eq!(window.kept.lock().unwrap().last().unwrap().llm.as_deref(), Some("small"));
+    assert!(!window.has("Use Model small"));
+    window.press("Use Model large");
+    assert_eq!(window.commands(), [selection(None)]);
+    // What is not here can be brought by hand.
+    window.press("Take Model omni from a folder");
+    let title = english("dialog-models").to_owned();
+    assert_eq!(window.commands(), [Command::ImportModels { title, models: vec!["omni".into()] }]);
+    window.tell([Event::EngineReady { name: "omni".into(), description: String::new() }]);
+    assert_eq!(in_use(&window), 0, "the omni engine's model is not even here");
 }

@@ -113,6 +113,7 @@ pub(crate) fn model(id: &str, state: ModelState) -> ModelStatus {
         memory: 200_000_000,
         state,
         needed: true,
+        thinks: false,
         terms: None,
         kind: ModelKind::Starter,
     }

@@ -14,7 +14,9 @@ use eframe::egui::{
     Align, Color32, CornerRadius, Label, Layout, Margin, Rect, RichText, ScrollArea, Sense, Stroke, StrokeKind,
     TextStyle, Ui, UiBuilder, pos2, vec2,
 };
+use jiff::Zoned;
 use jiff::tz::TimeZone;
+use std::borrow::Cow;
 
 /// What stands under an answer that was broken off.
 pub const NOT_HEARD: &str = "not-heard";
@@ -23,9 +25,9 @@ const BUBBLE_MAX: f32 = 580.0;
 const PADDING: f32 = 12.0;
 
 /// Draws the conversation into all the room there is.
-pub fn show(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
+pub fn show(ui: &mut Ui, view: &ViewState, hands_free: bool, commands: &mut Vec<Command>) {
     if view.turns.is_empty() {
-        welcome(ui, view);
+        welcome(ui, view, hands_free);
         return;
     }
     ScrollArea::vertical().auto_shrink([false, false]).stick_to_bottom(true).content_margin(Margin::ZERO).show(
@@ -45,10 +47,16 @@ fn one_exchange(ui: &mut Ui, view: &ViewState, turn: &TurnView, last: bool, comm
     let palette = Palette::of(ui);
     let top = ui.cursor().top();
     let mut bubbles: [Option<(Side, Rect)>; 2] = [None, None];
-    if !turn.heard.is_empty() {
-        let colour = if turn.heard_final { palette.text } else { palette.muted };
+    let question = match turn.question_seconds {
+        Some(seconds) if turn.heard.is_empty() => {
+            Cow::Owned(fill("spoken-for", &[("seconds", &format!("{seconds:.1}"))]))
+        }
+        _ => Cow::Borrowed(turn.heard.as_str()),
+    };
+    if !question.is_empty() {
+        let colour = if turn.heard_final && !turn.heard.is_empty() { palette.text } else { palette.muted };
         let mut job = LayoutJob::default();
-        job.append(&turn.heard, 0.0, body(ui, colour));
+        job.append(&question, 0.0, body(ui, colour));
         bubbles[0] = Some((Side::User, bubble(ui, Side::User, job)));
     }
     if turn.answer.is_empty() {
@@ -138,8 +146,10 @@ fn footnote(ui: &mut Ui, turn: &TurnView) {
             ui.label(RichText::new(t(NOT_HEARD)).small().color(palette.amber));
         }
         if let Some(at) = turn.at {
-            let at = at.to_zoned(TimeZone::system()).strftime("%H:%M").to_string();
-            ui.label(RichText::new(at).small().weak());
+            let at = at.to_zoned(TimeZone::system());
+            let today = at.date() == Zoned::now().date();
+            let form = if today { "%H:%M" } else { "%Y-%m-%d %H:%M" };
+            ui.label(RichText::new(at.strftime(form).to_string()).small().weak());
         }
         if let Some(ttfa) = turn.ttfa_ms {
             ui.label(
@@ -150,12 +160,13 @@ fn footnote(ui: &mut Ui, turn: &TurnView) {
 }
 
 /// What to do when nothing has been said.
-fn welcome(ui: &mut Ui, view: &ViewState) {
+fn welcome(ui: &mut Ui, view: &ViewState, hands_free: bool) {
     let (title, text) = match &view.state {
         TurnState::Idle => (t("welcome-idle"), t("welcome-idle-text")),
         TurnState::Loading => (t("welcome-loading"), t("welcome-loading-text")),
         TurnState::Faulted { .. } => (t("welcome-fault"), t("welcome-fault-text")),
-        _ => (t("welcome"), t("welcome-text")),
+        _ if hands_free => (t("welcome"), t("welcome-text")),
+        _ => (t("welcome"), t("welcome-hold-text")),
     };
     let rect = ui.available_rect_before_wrap();
     ui.with_layout(Layout::top_down(Align::Center), |ui| {

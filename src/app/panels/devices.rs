@@ -1,21 +1,30 @@
-//! Which microphone and which loudspeaker. Window thread.
+//! Which microphone and which loudspeaker, and whether they work. Window thread.
 
 use super::super::theme::Palette;
 use super::super::view_state::ViewState;
+use super::super::widgets::level_bar;
 use super::super::words::{fill, t};
 use crate::session::command::Command;
 use crate::session::event::DeviceList;
+use crate::session::voices::{Sample, VoiceCommand};
 use crate::settings::Settings;
-use eframe::egui::{ComboBox, Label, RichText, Role, Slider, Ui, WidgetInfo};
+use eframe::egui::{Button, ComboBox, Label, RichText, Role, Slider, Ui, WidgetInfo};
 
 pub const MICROPHONE: &str = "microphone";
 pub const LOUDSPEAKER: &str = "loudspeaker";
 pub const VOLUME: &str = "volume";
+/// Plays three notes.
+pub const CHIME: &str = "check-chime";
+pub const STOP_CHIME: &str = "check-chime-stop";
+/// How loud the microphone is.
+pub const LEVEL: &str = "check-level";
 /// Room for the figure beside the slider.
 const VALUE: f32 = 76.0;
+/// A microphone that has been this loud hears the user, in dBFS.
+const HEARD_DB: f32 = -40.0;
 const SYSTEM_DEFAULT: &str = "system-default";
 
-/// Draws the pickers and the volume.
+/// Draws the pickers, the volume and the check.
 pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &mut Vec<Command>) {
     if let Some(choice) = picker(ui, MICROPHONE, &view.input) {
         settings.input_device.clone_from(&choice);
@@ -35,6 +44,35 @@ pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &m
     if response.changed() {
         commands.push(Command::SetVolume(settings.volume));
     }
+    ui.add_space(4.0);
+    check(ui, view, commands);
+}
+
+/// Whether the microphone hears and the loudspeaker is heard, to be tried.
+pub fn check(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
+    let palette = Palette::of(ui);
+    let hears = view.loudest_db >= HEARD_DB;
+    let (text, colour) = match (&view.input.open, hears) {
+        (None, _) => (t("check-no-microphone"), palette.amber),
+        (Some(_), true) => (t("check-hears"), palette.green),
+        (Some(_), false) => (t("check-say"), palette.text),
+    };
+    ui.add(Label::new(RichText::new(text).color(colour)).wrap());
+    let width = ui.available_width();
+    level_bar(ui, view.mic_db, width, t(LEVEL));
+    ui.add_space(4.0);
+    let (label, command) = match view.voices.previewing {
+        true => (STOP_CHIME, VoiceCommand::StopPreview),
+        false => (CHIME, VoiceCommand::Preview(Sample::Chime)),
+    };
+    ui.horizontal_wrapped(|ui| {
+        let can = view.output.open.is_some();
+        if ui.add_enabled(can, Button::new(t(label))).clicked() {
+            commands.push(Command::Voice(command));
+        }
+        let text = if can { t("check-chime-text") } else { t("check-no-loudspeaker") };
+        ui.label(RichText::new(text).small().color(palette.muted));
+    });
 }
 
 /// One picker. Returns a new choice: an id, or `None` for the system's default.

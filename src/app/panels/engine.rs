@@ -3,6 +3,7 @@
 
 use super::super::theme::Palette;
 use super::super::view_state::ViewState;
+use super::super::widgets::{focus_ring, option};
 use super::super::words::{fill, t};
 use super::settings::{caption, choice, left};
 use crate::session::command::Command;
@@ -45,7 +46,7 @@ pub fn show(ui: &mut Ui, view: &ViewState, settings: &mut Settings, commands: &m
     let mut wanted = false;
     ui.horizontal(|ui| {
         for (engine, hint) in [("cascade", "engine-starter-hint"), ("omni", "engine-omni-hint")] {
-            let button = ui.selectable_label(running == engine, name_of(engine)).on_hover_text(t(hint));
+            let button = option(ui, running == engine, name_of(engine)).on_hover_text(t(hint));
             if button.clicked() && running != engine {
                 engine.clone_into(&mut settings.engine);
                 wanted = true;
@@ -102,7 +103,7 @@ fn omni(ui: &mut Ui, settings: &mut Settings) -> bool {
     }
     let weak = |text: &str| Label::new(RichText::new(text).small().weak()).wrap();
     let group = CollapsingHeader::new(RichText::new(t(OMNI)).color(Palette::of(ui).text)).id_salt(OMNI);
-    group.show_unindented(ui, |ui| {
+    let group = group.show_unindented(ui, |ui| {
         ui.add(weak(t("omni-note")));
         caption(ui, t("precision")).on_hover_text(t("precision-hint"));
         let mut precision = precision_of(settings);
@@ -125,6 +126,7 @@ fn omni(ui: &mut Ui, settings: &mut Settings) -> bool {
         caption(ui, t("speed"));
         ui.add(weak(t("speed-omni")));
     });
+    focus_ring(ui, &group.header_response, group.header_response.rect, 6);
     changed
 }
 

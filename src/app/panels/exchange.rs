@@ -56,6 +56,10 @@ pub fn actions(
     } else if sound && button(ui, Icon::Play, replay) {
         commands.push(Command::Replay { turn: turn.turn, side });
     }
+    // A question nobody wrote down can be heard again, and no more.
+    if text.is_empty() {
+        return;
+    }
     if button(ui, Icon::Copy, copy) {
         ui.ctx().copy_text(text.clone());
     }

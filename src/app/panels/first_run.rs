@@ -3,13 +3,11 @@
 
 use super::super::theme::{self, Palette};
 use super::super::view_state::ViewState;
-use super::super::widgets::level_bar;
 use super::super::words::{fill, t};
 use super::terms::Reading;
-use super::{human_bytes, models};
+use super::{devices, human_bytes, models};
 use crate::session::command::Command;
 use crate::session::event::{ModelKind, ModelState, ModelStatus, Outlook};
-use crate::session::voices::{Sample, VoiceCommand};
 use crate::settings::Settings;
 use eframe::egui::{Button, Label, Margin, RichText, ScrollArea, Ui, vec2};
 
@@ -17,16 +15,10 @@ use eframe::egui::{Button, Label, Margin, RichText, ScrollArea, Ui, vec2};
 pub const GET_MODELS: &str = "get-models";
 /// Fetches the large model as well.
 pub const GET_OMNI: &str = "first-get-omni";
-/// Plays three notes.
-pub const CHIME: &str = "first-chime";
-pub const STOP_CHIME: &str = "first-chime-stop";
 /// Talks to the starter while the large model is not here.
 pub const USE_STARTER: &str = "first-use-starter";
-pub const LEVEL: &str = "first-level";
 
 const WIDTH: f32 = 540.0;
-/// A microphone that has been this loud hears the user, in dBFS.
-const HEARD_DB: f32 = -40.0;
 
 /// Draws the steps into all the room there is.
 pub fn show(
@@ -49,7 +41,7 @@ pub fn show(
                 ui.add_space(4.0);
                 part(ui, "first-machine", |ui| machine(ui, view));
                 part(ui, "first-models", |ui| fetch(ui, view, settings, reading, commands));
-                part(ui, "first-sound", |ui| sound(ui, view, commands));
+                part(ui, "first-sound", |ui| devices::check(ui, view, commands));
             });
         });
     });
@@ -63,7 +55,8 @@ fn part(ui: &mut Ui, heading: &'static str, contents: impl FnOnce(&mut Ui)) {
     });
 }
 
-fn machine(ui: &mut Ui, view: &ViewState) {
+/// What this machine can do.
+pub fn machine(ui: &mut Ui, view: &ViewState) {
     let Some(outlook) = &view.outlook else {
         ui.label(RichText::new(t("first-looking")).weak());
         return;
@@ -138,32 +131,6 @@ fn large(ui: &mut Ui, omni: &ModelStatus, reading: &mut Reading, commands: &mut 
         reading.get(omni, commands);
     }
     reading.show(ui, omni, commands);
-}
-
-fn sound(ui: &mut Ui, view: &ViewState, commands: &mut Vec<Command>) {
-    let palette = Palette::of(ui);
-    let hears = view.loudest_db >= HEARD_DB;
-    let (text, colour) = match (&view.input.open, hears) {
-        (None, _) => (t("first-no-microphone"), palette.amber),
-        (Some(_), true) => (t("first-hears"), palette.green),
-        (Some(_), false) => (t("first-say"), palette.text),
-    };
-    ui.add(Label::new(RichText::new(text).color(colour)).wrap());
-    let width = ui.available_width();
-    level_bar(ui, view.mic_db, width, t(LEVEL));
-    ui.add_space(4.0);
-    let (label, command) = match view.voices.previewing {
-        true => (STOP_CHIME, VoiceCommand::StopPreview),
-        false => (CHIME, VoiceCommand::Preview(Sample::Chime)),
-    };
-    ui.horizontal_wrapped(|ui| {
-        let can = view.output.open.is_some();
-        if ui.add_enabled(can, Button::new(t(label))).clicked() {
-            commands.push(Command::Voice(command));
-        }
-        let text = if can { t("first-chime-text") } else { t("first-no-loudspeaker") };
-        ui.label(RichText::new(text).small().color(palette.muted));
-    });
 }
 
 fn accented(ui: &mut Ui, text: &str) -> bool {

@@ -23,8 +23,15 @@ const ROW: f32 = 46.0;
 #[derive(Debug, Default)]
 pub struct HistoryPanel {
     query: String,
-    /// Whether the user was asked if all are to be deleted.
-    asked: bool,
+    asked: Option<Asked>,
+}
+
+/// What the user was asked about, before it is deleted for good.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    /// The conversation with this id.
+    One(String),
+    All,
 }
 
 /// The form's name on its button.
@@ -44,14 +51,17 @@ impl HistoryPanel {
         ui.add_space(4.0);
         self.search(ui, commands);
         ui.add_space(6.0);
-        let below = if self.asked { 160.0 } else { 130.0 };
+        let below = if self.asked == Some(Asked::All) { 160.0 } else { 130.0 };
         let room = (ui.available_height() - below).max(ROW);
         ScrollArea::vertical().max_height(room).auto_shrink([false, false]).content_margin(Margin::ZERO).show(
             ui,
             |ui| {
                 ui.spacing_mut().item_spacing.y = 2.0;
                 for entry in &view.history.list {
-                    row(ui, entry, view.history.open.as_ref() == Some(&entry.id), commands);
+                    // Several may have the same title.
+                    ui.push_id(&entry.id, |ui| {
+                        self.row(ui, entry, view.history.open.as_ref() == Some(&entry.id), commands)
+                    });
                 }
                 if view.history.list.is_empty() {
                     let text = match view.history.query.is_empty() {
@@ -96,61 +106,83 @@ impl HistoryPanel {
                 }
             }
         });
-        if view.history.list.is_empty() {
-            self.asked = false;
+        // All are all, not only those that were found.
+        if view.history.list.is_empty() || !view.history.query.is_empty() {
+            self.asked.take_if(|asked| *asked == Asked::All);
             return;
         }
         ui.add_space(2.0);
-        if !self.asked {
-            self.asked = ui.add(Button::new(RichText::new(t(DELETE_ALL)).small().weak()).frame(false)).clicked();
-            if self.asked {
+        if self.asked != Some(Asked::All) {
+            if ui.add(Button::new(RichText::new(t(DELETE_ALL)).weak()).small()).clicked() {
+                self.asked = Some(Asked::All);
                 ui.ctx().request_repaint();
             }
             return;
         }
         ui.horizontal_wrapped(|ui| {
-            ui.spacing_mut().item_spacing.x = 4.0;
-            let red = Palette::of(ui).red;
-            if ui.add(Button::new(RichText::new(t(DELETE_ALL_NOW)).color(red)).small()).clicked() {
+            if self.confirmed(ui, t(DELETE_ALL_NOW), t(DELETE_ALL_NOW), t(KEEP_THEM), t(KEEP_THEM)) {
                 commands.push(Command::DeleteAllConversations);
-                self.asked = false;
-            }
-            if ui.add(Button::new(t(KEEP_THEM)).small()).clicked() {
-                self.asked = false;
             }
         });
     }
-}
 
-/// One conversation: its first words and when it began. The whole row opens it.
-fn row(ui: &mut Ui, entry: &ConversationEntry, open: bool, commands: &mut Vec<Command>) {
-    let palette = Palette::of(ui);
-    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
-    let title = if entry.title.is_empty() { t("history-wordless") } else { entry.title.as_str() };
-    response.widget_info(|| WidgetInfo::selected(Role::Button, true, open, title));
-    let over = response.hovered() || response.has_focus();
-    if open || over {
-        let fill = if open { palette.tint } else { palette.well };
-        ui.painter().rect_filled(rect, CornerRadius::same(8), fill);
+    /// The two answers, as drawn and as read out. Returns whether it was the first.
+    fn confirmed(&mut self, ui: &mut Ui, delete: &str, delete_name: &str, keep: &str, keep_name: &str) -> bool {
+        ui.spacing_mut().item_spacing.x = 4.0;
+        let red = Palette::of(ui).red;
+        let [delete, keep] =
+            [(RichText::new(delete).color(red), delete_name), (RichText::new(keep), keep_name)].map(|(text, name)| {
+                let button = ui.add(Button::new(text).small());
+                button.widget_info(|| WidgetInfo::labeled(Role::Button, true, name));
+                button.clicked()
+            });
+        if delete || keep {
+            self.asked = None;
+        }
+        delete
     }
-    focus_ring(ui, &response, rect, 8);
-    let trash = Rect::from_center_size(pos2(rect.right() - 16.0, rect.center().y), vec2(24.0, 24.0));
-    let text = Rect::from_min_max(rect.min + vec2(8.0, 5.0), pos2(trash.left() - 2.0, rect.bottom() - 4.0));
-    ui.scope_builder(UiBuilder::new().max_rect(text).layout(Layout::top_down(Align::Min)), |ui| {
-        ui.spacing_mut().item_spacing.y = 1.0;
-        ui.add(Label::new(title).selectable(false).truncate());
-        let began = entry.began.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M");
-        let turns = count("history-turns", entry.turns);
-        let facts = RichText::new(format!("{began} · {turns}")).small().color(palette.muted);
-        ui.add(Label::new(facts).selectable(false).truncate());
-    });
-    let pointer_in = ui.rect_contains_pointer(rect);
-    let delete =
-        quiet_button(ui, trash, Icon::Delete, &fill("history-delete", &[("title", title)]), pointer_in || over);
-    if delete.on_hover_text(t("history-delete-hint")).clicked() {
-        commands.push(Command::DeleteConversation { id: entry.id.clone(), open });
-    } else if response.clicked() && !open {
-        commands.push(Command::OpenConversation(entry.id.clone()));
+
+    /// One conversation: its first words and when it began. The whole row opens it.
+    fn row(&mut self, ui: &mut Ui, entry: &ConversationEntry, open: bool, commands: &mut Vec<Command>) {
+        let palette = Palette::of(ui);
+        let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
+        let title = if entry.title.is_empty() { t("history-wordless") } else { entry.title.as_str() };
+        response.widget_info(|| WidgetInfo::selected(Role::Button, true, open, title));
+        let over = response.hovered() || response.has_focus();
+        if open || over {
+            let fill = if open { palette.tint } else { palette.well };
+            ui.painter().rect_filled(rect, CornerRadius::same(8), fill);
+        }
+        focus_ring(ui, &response, rect, 8);
+        let asked = self.asked.as_ref().is_some_and(|asked| matches!(asked, Asked::One(id) if *id == entry.id));
+        let trash = Rect::from_center_size(pos2(rect.right() - 16.0, rect.center().y), vec2(24.0, 24.0));
+        let text = Rect::from_min_max(rect.min + vec2(8.0, 5.0), pos2(trash.left() - 2.0, rect.bottom() - 4.0));
+        ui.scope_builder(UiBuilder::new().max_rect(text).layout(Layout::top_down(Align::Min)), |ui| {
+            ui.spacing_mut().item_spacing.y = 1.0;
+            ui.add(Label::new(title).selectable(false).truncate());
+            if asked {
+                let name = |key| fill(key, &[("title", title)]);
+                let (delete, keep) = (name("history-delete-now-one"), name("history-keep-one"));
+                let ask =
+                    |ui: &mut Ui| self.confirmed(ui, t("history-delete-now"), &delete, t("history-keep-it"), &keep);
+                if ui.horizontal(ask).inner {
+                    commands.push(Command::DeleteConversation { id: entry.id.clone(), open });
+                }
+                return;
+            }
+            let began = entry.began.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M");
+            let turns = count("history-turns", entry.turns);
+            let facts = RichText::new(format!("{began} · {turns}")).small().color(palette.muted);
+            ui.add(Label::new(facts).selectable(false).truncate());
+        });
+        let shown = !asked && (over || ui.rect_contains_pointer(rect));
+        let delete = quiet_button(ui, trash, Icon::Delete, &fill("history-delete", &[("title", title)]), shown);
+        if delete.on_hover_text(t("history-delete-hint")).clicked() {
+            self.asked = Some(Asked::One(entry.id.clone()));
+            ui.ctx().request_repaint();
+        } else if response.clicked() && !open {
+            commands.push(Command::OpenConversation(entry.id.clone()));
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use super::super::words::{fill, t, told};
 use super::terms::Reading;
 use super::{human_bytes, human_time};
 use crate::session::command::Command;
-use crate::session::event::{ModelState, ModelStatus, PullProgress, PullState, TurnState};
+use crate::session::event::{ModelKind, ModelState, ModelStatus, PullProgress, PullState, TurnState};
+use crate::settings::Settings;
 use eframe::egui::{
     Align, Button, CornerRadius, Id, Label, Layout, Rect, RichText, Role, Sense, Ui, WidgetInfo, pos2, vec2,
 };
@@ -18,8 +19,17 @@ pub const PAUSE: &str = "pull-pause";
 pub const RESUME: &str = "pull-resume";
 
 /// Draws the engine's state, the pull, and the list.
-pub fn show(ui: &mut Ui, view: &ViewState, reading: &mut Reading, commands: &mut Vec<Command>) {
+pub fn show(
+    ui: &mut Ui,
+    view: &ViewState,
+    settings: &mut Settings,
+    reading: &mut Reading,
+    commands: &mut Vec<Command>,
+) {
     engine(ui, view);
+    if !view.is_first_run() {
+        super::first_run::machine(ui, view);
+    }
     if let Some(pull) = &view.pull {
         pull_row(ui, view, pull, commands);
     }
@@ -27,18 +37,38 @@ pub fn show(ui: &mut Ui, view: &ViewState, reading: &mut Reading, commands: &mut
     if !missing.is_empty() && !view.is_pulling() {
         let label = format!("{} ({})", t(GET_ALL), human_bytes(bytes));
         if ui.button(label).clicked() {
-            commands.push(Command::PullModels(missing));
+            commands.push(Command::PullModels(missing.clone()));
         }
         if ui.button(t(IMPORT)).on_hover_text(t("models-import-hint")).clicked() {
-            commands.push(Command::ImportModels { title: t("dialog-models").to_owned() });
+            commands.push(import(missing));
         }
     }
     for model in &view.models {
-        row(ui, view, model, reading, commands);
+        row(ui, view, model, settings, reading, commands);
     }
     if view.models.is_empty() {
         ui.label(RichText::new(t("models-no-catalog")).weak());
     }
+}
+
+/// These models are wanted from a folder.
+pub fn import(models: Vec<String>) -> Command {
+    Command::ImportModels { title: t("dialog-models").to_owned(), models }
+}
+
+/// Whether the engine that answers is made of this model.
+fn is_in_use(view: &ViewState, settings: &Settings, model: &ModelStatus) -> bool {
+    let engine = view.engine.as_ref().map_or("", |engine| engine.name.as_str());
+    match (engine, model.kind) {
+        ("cascade", _) if model.thinks => settings.llm == named(model),
+        ("cascade", ModelKind::Starter) | ("omni", ModelKind::Omni) => true,
+        _ => false,
+    }
+}
+
+/// How the settings name a language model: the starter's own by naming none.
+fn named(model: &ModelStatus) -> Option<String> {
+    (model.kind != ModelKind::Starter).then(|| model.id.clone())
 }
 
 fn engine(ui: &mut Ui, view: &ViewState) {
@@ -154,13 +184,22 @@ pub fn pull_figures(pull: &PullProgress) -> String {
     text
 }
 
-fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, reading: &mut Reading, commands: &mut Vec<Command>) {
+fn row(
+    ui: &mut Ui,
+    view: &ViewState,
+    model: &ModelStatus,
+    settings: &mut Settings,
+    reading: &mut Reading,
+    commands: &mut Vec<Command>,
+) {
     let palette = Palette::of(ui);
     ui.add_space(2.0);
     let paused = view.paused.contains(&model.id);
     let coming = view.is_fetching(&model.id) || view.waiting.contains(&model.id);
+    let in_use = is_in_use(view, settings, model);
     ui.horizontal(|ui| {
         let (status, colour) = match &model.state {
+            ModelState::Ready if in_use => (t("model-in-use").to_owned(), palette.green),
             ModelState::Ready => (t("model-ready").to_owned(), palette.green),
             _ if view.is_fetching(&model.id) => (t("model-coming").to_owned(), palette.accent),
             _ if coming => (t("model-waiting").to_owned(), palette.accent),
@@ -201,14 +240,15 @@ fn row(ui: &mut Ui, view: &ViewState, model: &ModelStatus, reading: &mut Reading
         });
     });
     ui.add(Label::new(RichText::new(told(&model.purpose)).small().weak()).wrap());
-    if model.state != ModelState::Absent && !coming && !paused {
-        care(ui, model, commands);
+    if !coming && !paused {
+        care(ui, model, (!in_use).then_some(settings), commands);
     }
     reading.show(ui, model, commands);
 }
 
-/// What can be done with a model that is here: its files read again, or deleted, which is asked about first.
-fn care(ui: &mut Ui, model: &ModelStatus, commands: &mut Vec<Command>) {
+/// What can be done with a model besides fetching it: taken from a folder; when it is here, used (where `settings` are given), its
+/// files read again, or deleted, which is asked about first.
+fn care(ui: &mut Ui, model: &ModelStatus, settings: Option<&mut Settings>, commands: &mut Vec<Command>) {
     let asked = Id::unique("model to be removed");
     let is_asked = ui.data(|data| data.get_temp::<String>(asked)).is_some_and(|id| id == model.id);
     let button = |ui: &mut Ui, text, name| {
@@ -218,23 +258,35 @@ fn care(ui: &mut Ui, model: &ModelStatus, commands: &mut Vec<Command>) {
         button.clicked()
     };
     ui.horizontal_wrapped(|ui| {
-        if !is_asked {
+        if is_asked {
+            let question = fill("model-remove-ask", &[("size", &human_bytes(model.bytes))]);
+            ui.label(RichText::new(question).small());
+            let remove = button(ui, "model-remove-now", "model-remove-now-one");
+            if remove {
+                commands.push(Command::RemoveModel(model.id.clone()));
+            }
+            if button(ui, "model-keep", "model-keep-one") || remove {
+                ui.data_mut(|data| data.remove_temp::<String>(asked));
+            }
+            return;
+        }
+        if let Some(settings) = settings.filter(|_| model.thinks && model.state == ModelState::Ready)
+            && button(ui, "model-use", "model-use-one")
+        {
+            (settings.engine, settings.llm) = ("cascade".into(), named(model));
+            commands.push(Command::UseEngine(settings.engine_selection()));
+        }
+        // One with terms is taken after they were read.
+        if model.state != ModelState::Ready && model.terms.is_none() && button(ui, IMPORT, "model-import-one") {
+            commands.push(import(vec![model.id.clone()]));
+        }
+        if model.state != ModelState::Absent {
             if button(ui, "model-check", "model-check-one") {
                 commands.push(Command::CheckModel(model.id.clone()));
             }
             if button(ui, "model-remove", "model-remove-one") {
                 ui.data_mut(|data| data.insert_temp(asked, model.id.clone()));
             }
-            return;
-        }
-        let question = fill("model-remove-ask", &[("size", &human_bytes(model.bytes))]);
-        ui.label(RichText::new(question).small());
-        let remove = button(ui, "model-remove-now", "model-remove-now-one");
-        if remove {
-            commands.push(Command::RemoveModel(model.id.clone()));
-        }
-        if button(ui, "model-keep", "model-keep-one") || remove {
-            ui.data_mut(|data| data.remove_temp::<String>(asked));
         }
     });
 }

@@ -4,7 +4,7 @@
 use super::super::hotkey::{KEYS, Refusal};
 use super::super::theme::Palette;
 use super::super::view_state::ViewState;
-use super::super::widgets::outlined;
+use super::super::widgets::{option, outlined};
 use super::super::words::{fill, t};
 use super::engine;
 use crate::session::command::{Command, Eagerness, Keep, Sensitivity};
@@ -168,7 +168,7 @@ pub fn choice<T: PartialEq, const N: usize>(ui: &mut Ui, chosen: &mut T, values:
         ui.spacing_mut().item_spacing.x = 4.0;
         let mut changed = false;
         for (value, label) in values {
-            if ui.selectable_label(*chosen == value, label).clicked() && *chosen != value {
+            if option(ui, *chosen == value, label).clicked() && *chosen != value {
                 *chosen = value;
                 changed = true;
             }

@@ -7,6 +7,7 @@ use crate::session::event::ModelStatus;
 use eframe::egui::{Button, CornerRadius, Frame, Label, Margin, RichText, Ui};
 
 pub const AGREE: &str = "terms-agree";
+pub const AGREE_AND_IMPORT: &str = "terms-agree-import";
 pub const LEAVE: &str = "terms-leave";
 
 /// The model whose terms are being read.
@@ -33,7 +34,13 @@ impl Reading {
             ui.horizontal_wrapped(|ui| {
                 let text = RichText::new(t(AGREE)).color(palette.on_accent);
                 if ui.add(Button::new(text).fill(palette.accent)).clicked() {
-                    commands.push(Command::AgreeAndPull(model.id.clone()));
+                    commands.push(Command::AgreeToTerms(model.id.clone()));
+                    commands.push(Command::PullModels(vec![model.id.clone()]));
+                    self.0 = None;
+                }
+                if ui.button(t(AGREE_AND_IMPORT)).on_hover_text(t("models-import-hint")).clicked() {
+                    commands.push(Command::AgreeToTerms(model.id.clone()));
+                    commands.push(super::models::import(vec![model.id.clone()]));
                     self.0 = None;
                 }
                 if ui.button(t(LEAVE)).clicked() {

@@ -255,6 +255,7 @@ impl Orchestrator {
             turn: report.turn,
             at,
             heard: report.heard.clone(),
+            question_seconds: report.question_seconds,
             answer: report.answer.clone(),
             spoken_bytes: report.spoken_bytes,
             cut_off: report.cut_off,

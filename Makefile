@@ -102,12 +102,6 @@ deb: setup ## make a Debian package of the program
 	@$(CARGO) build --locked --release
 	@scripts/package.sh deb $(TARGET)
 
-.PHONY: screenshot
-screenshot: testsetup testbuild ## ask the real window a question aloud, and picture it in docs/screenshot.png
-	@$(CARGO) test --locked --test talk -- --nocapture
-	@cp $(TARGET)/tmp/talk.png docs/screenshot.png
-	@echo "docs/screenshot.png"
-
 .PHONY: clean
 clean: ## remove what was built (not the models)
 	@$(CARGO) clean

@@ -18,6 +18,8 @@ pub const DELETE_ALL: &str = "history-delete-all";
 pub const DELETE_ALL_NOW: &str = "history-delete-all-now";
 pub const KEEP_THEM: &str = "history-keep";
 const ROW: f32 = 46.0;
+/// With the question whether it is to be deleted.
+const ASKED_ROW: f32 = 58.0;
 
 /// What the panel remembers between frames.
 #[derive(Debug, Default)]
@@ -145,7 +147,9 @@ impl HistoryPanel {
     /// One conversation: its first words and when it began. The whole row opens it.
     fn row(&mut self, ui: &mut Ui, entry: &ConversationEntry, open: bool, commands: &mut Vec<Command>) {
         let palette = Palette::of(ui);
-        let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
+        let asked = self.asked.as_ref().is_some_and(|asked| matches!(asked, Asked::One(id) if *id == entry.id));
+        let height = if asked { ASKED_ROW } else { ROW };
+        let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), height), Sense::click());
         let title = if entry.title.is_empty() { t("history-wordless") } else { entry.title.as_str() };
         response.widget_info(|| WidgetInfo::selected(Role::Button, true, open, title));
         let over = response.hovered() || response.has_focus();
@@ -154,7 +158,6 @@ impl HistoryPanel {
             ui.painter().rect_filled(rect, CornerRadius::same(8), fill);
         }
         focus_ring(ui, &response, rect, 8);
-        let asked = self.asked.as_ref().is_some_and(|asked| matches!(asked, Asked::One(id) if *id == entry.id));
         let trash = Rect::from_center_size(pos2(rect.right() - 16.0, rect.center().y), vec2(24.0, 24.0));
         let text = Rect::from_min_max(rect.min + vec2(8.0, 5.0), pos2(trash.left() - 2.0, rect.bottom() - 4.0));
         ui.scope_builder(UiBuilder::new().max_rect(text).layout(Layout::top_down(Align::Min)), |ui| {
@@ -175,9 +178,10 @@ impl HistoryPanel {
             let facts = RichText::new(format!("{began} · {turns}")).small().color(palette.muted);
             ui.add(Label::new(facts).selectable(false).truncate());
         });
-        let shown = !asked && (over || ui.rect_contains_pointer(rect));
-        let delete = quiet_button(ui, trash, Icon::Delete, &fill("history-delete", &[("title", title)]), shown);
-        if delete.on_hover_text(t("history-delete-hint")).clicked() {
+        let name = fill("history-delete", &[("title", title)]);
+        let shown = over || ui.rect_contains_pointer(rect);
+        let delete = (!asked).then(|| quiet_button(ui, trash, Icon::Delete, &name, shown));
+        if delete.is_some_and(|delete| delete.on_hover_text(t("history-delete-hint")).clicked()) {
             self.asked = Some(Asked::One(entry.id.clone()));
             ui.ctx().request_repaint();
         } else if response.clicked() && !open {

@@ -276,8 +276,9 @@ fn care(ui: &mut Ui, model: &ModelStatus, settings: Option<&mut Settings>, comma
             (settings.engine, settings.llm) = ("cascade".into(), named(model));
             commands.push(Command::UseEngine(settings.engine_selection()));
         }
-        // One with terms is taken after they were read.
-        if model.state != ModelState::Ready && model.terms.is_none() && button(ui, IMPORT, "model-import-one") {
+        // What is needed is taken from there together, above; one with terms, after they were read.
+        let single = !model.needed && model.terms.is_none();
+        if model.state != ModelState::Ready && single && button(ui, IMPORT, "model-import-one") {
             commands.push(import(vec![model.id.clone()]));
         }
         if model.state != ModelState::Absent {

@@ -31,7 +31,7 @@ use panels::voices::VoicesPanel;
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 use view_state::ViewState;
-use widgets::{Icon, Look, focus_ring, icon_button};
+use widgets::{Icon, Look, focus_ring, follow_focus, icon_button};
 use words::{Language, speak, t};
 
 /// Frames of an animation: 10 a second. Where the processor draws, every frame is taken from the engine.
@@ -241,6 +241,7 @@ impl AntiphonApp {
             card(ui, "card-settings", false, None, |ui| {
                 panels::settings::show(ui, view, settings, refusal, commands);
             });
+            follow_focus(ui);
         });
     }
 

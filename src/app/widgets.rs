@@ -4,7 +4,7 @@
 
 use super::theme::{Palette, WIDGET_RADIUS};
 use eframe::egui::{
-    Color32, CornerRadius, Pos2, Rect, Response, Role, Sense, Shape, Stroke, StrokeKind, TextStyle, Ui, Vec2,
+    Color32, CornerRadius, Id, Pos2, Rect, Response, Role, Sense, Shape, Stroke, StrokeKind, TextStyle, Ui, Vec2,
     WidgetInfo, pos2, vec2,
 };
 use std::f32::consts::{PI, TAU};
@@ -181,6 +181,23 @@ pub fn focus_ring(ui: &Ui, response: &Response, rect: Rect, radius: u8) {
     if response.has_focus() {
         let stroke = Stroke::new(2.0, Palette::of(ui).accent);
         ui.painter().rect_stroke(rect.expand(2.0), CornerRadius::same(radius + 2), stroke, StrokeKind::Middle);
+    }
+}
+
+/// Scrolls what the keyboard has just reached into view. To be called at the end of what is scrolled.
+pub fn follow_focus(ui: &Ui) {
+    let focused = ui.memory(|memory| memory.focused());
+    let known = ui.scope_id().with("followed");
+    if ui.data(|data| data.get_temp::<Option<Id>>(known)).flatten() == focused {
+        return;
+    }
+    ui.data_mut(|data| data.insert_temp(known, focused));
+    if let Some(control) = focused.and_then(|id| ui.ctx().read_response(id))
+        && control.layer_id == ui.layer_id()
+        && ui.min_rect().intersects(control.rect)
+    {
+        // With the ring around it.
+        ui.scroll_to_rect(control.rect.expand(4.0), None);
     }
 }
 

@@ -94,6 +94,33 @@ fn the_keyboard_reaches_every_control() {
 }
 
 #[test]
+fn what_the_keyboard_reaches_is_scrolled_into_view() {
+    let size = vec2(1100.0, 480.0);
+    let mut window = Window::with(Settings::default(), size.into());
+    window.tell([Event::State(TurnState::Listening)]);
+    (1..9).for_each(|turn| window.tell(answer(turn, "A question", &["A long answer. ".repeat(20).as_str()])));
+    // Those that are out of sight can only be pressed by the keyboard, or a screen reader.
+    for card in ["Settings", "Sound", "Voices", "Models"] {
+        window.harness.get_by_label(card).focus();
+        window.harness.run();
+        window.harness.key_press(Key::Enter);
+        window.harness.run();
+    }
+    let screen = Rect::from_min_size(pos2(0.0, 0.0), size);
+    let mut reached = BTreeSet::new();
+    for _ in 0..150 {
+        window.harness.key_press(Key::Tab);
+        window.harness.run();
+        let root = window.harness.root();
+        let Some(focused) = root.children_recursive().find(|node| node.accesskit_node().is_focused()) else { continue };
+        let (name, rect) = (focused.accesskit_node().label().unwrap_or_default(), focused.rect());
+        assert!(screen.contains_rect(rect), "{name:?} is at {rect:?}");
+        reached.insert(name);
+    }
+    assert!(reached.contains("Settings") && reached.contains("200 %"), "{reached:?}");
+}
+
+#[test]
 fn a_screen_reader_is_told_of_the_state_and_of_trouble() {
     let mut window = Window::listening();
     let live = |window: &Window, label: &str| window.harness.get_by_label(label).accesskit_node().live();

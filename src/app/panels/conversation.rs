@@ -4,6 +4,7 @@
 
 use super::super::theme::{CARD_RADIUS, Palette};
 use super::super::view_state::{TurnView, ViewState};
+use super::super::widgets::follow_focus;
 use super::super::words::{fill, t, told};
 use super::exchange;
 use crate::conversation::Side;
@@ -39,6 +40,7 @@ pub fn show(ui: &mut Ui, view: &ViewState, hands_free: bool, commands: &mut Vec<
                 one_exchange(ui, view, turn, index == last, commands);
             }
             ui.add_space(4.0);
+            follow_focus(ui);
         },
     );
 }

@@ -3,6 +3,7 @@
 
 use super::super::theme::{self, Palette};
 use super::super::view_state::ViewState;
+use super::super::widgets::follow_focus;
 use super::super::words::{fill, t};
 use super::terms::Reading;
 use super::{devices, human_bytes, models};
@@ -44,6 +45,7 @@ pub fn show(
                 part(ui, "first-sound", |ui| devices::check(ui, view, commands));
             });
         });
+        follow_focus(ui);
     });
 }
 

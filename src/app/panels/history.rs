@@ -2,7 +2,7 @@
 
 use super::super::theme::{Palette, bold};
 use super::super::view_state::ViewState;
-use super::super::widgets::{Icon, Look, focus_ring, icon_button, quiet_button};
+use super::super::widgets::{Icon, Look, focus_ring, follow_focus, icon_button, quiet_button};
 use super::super::words::{count, fill, t};
 use crate::conversation::export::Form;
 use crate::session::command::Command;
@@ -72,6 +72,7 @@ impl HistoryPanel {
                     };
                     ui.add(Label::new(RichText::new(text).small().weak()).wrap());
                 }
+                follow_focus(ui);
             },
         );
         self.foot(ui, view, commands);

@@ -6,14 +6,15 @@ mod common;
 
 use antiphon::audio::{Room, StereoRecording, VirtualCard, VirtualCardHandle};
 use antiphon::dsp::resample::convert;
-use antiphon::engine::ReplyEnd;
-use antiphon::engine::scripted::{Audio, Recorded, Script, Sound, Step, Turn};
+use antiphon::engine::scripted::{Audio, Recorded, Script, ScriptedEngine, Sound, Step, Turn};
+use antiphon::engine::{Engine, EngineError, ReplyEnd};
 use antiphon::session::CardSource;
 use antiphon::session::command::{Command, Sensitivity};
 use antiphon::session::event::{Event, TurnState};
 use common::rig::{RATE, Rig, script, sounding_s, text, tone, words};
 use common::sound::speech;
 use std::ops::{Deref, DerefMut};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 /// A session on a virtual card.
@@ -326,4 +327,41 @@ fn muting_in_the_middle_of_a_sentence_ends_the_turn() {
     assert_eq!(rig.until_ended().answer, "Yes.");
     rig.until_state(TurnState::Listening);
     rig.stop();
+}
+
+/// What somebody is saying when the engine becomes ready is heard from its first word on; what was said before is not
+/// answered late.
+#[test]
+fn a_question_begun_while_the_engine_is_loaded_is_heard_whole() {
+    let spoken = speech("capital");
+    let is_loud = |x: &f32| x.abs() > 0.02;
+    let voiced = spoken.iter().rposition(is_loud).unwrap() - spoken.iter().position(is_loud).unwrap();
+    for (wait, answered) in [(1200, true), (3500, false)] {
+        let engine = ScriptedEngine::new(script(vec![text("Paris."), tone(0.3, 0)]));
+        let record = engine.record();
+        let mut engine = Some(engine);
+        let (loaded, when_loaded) = channel();
+        let loader = move |_: &mut dyn FnMut(&str, f32)| -> Result<Box<dyn Engine>, EngineError> {
+            when_loaded.recv().unwrap();
+            Ok(Box::new(engine.take().unwrap()))
+        };
+        let (card, handle) = VirtualCard::start(RATE).unwrap();
+        let mut rig = Rig::loading(CardSource::Open(Box::new(card)), Box::new(loader));
+        handle.say(words("capital", RATE));
+        std::thread::sleep(Duration::from_millis(wait));
+        loaded.send(()).unwrap();
+        if answered {
+            assert_eq!(rig.until_ended().answer, "Paris.");
+        } else {
+            rig.until_state(TurnState::Listening);
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        rig.session.stop();
+        handle.stop();
+        let heard: Vec<usize> =
+            record.all().iter().filter_map(|r| if let Recorded::Heard(n) = r { Some(*n) } else { None }).collect();
+        let heard: usize = heard.iter().sum();
+        assert_eq!(heard > 0, answered, "{heard} samples");
+        assert!(!answered || heard >= voiced, "{heard} of {voiced} samples");
+    }
 }

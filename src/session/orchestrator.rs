@@ -241,7 +241,7 @@ impl Orchestrator {
                 self.tell(Event::Voice(VoiceEvent::Engine { clones: info.clones_voices }));
                 self.engine = Some(info);
                 self.fault = None;
-                self.step(Input::Retry);
+                self.ready();
                 self.tell(Event::EngineReady { name, description });
                 tracing::info!("ready");
             }

@@ -89,6 +89,11 @@ impl Utterance {
         self.open
     }
 
+    /// Whether speech began that is no turn yet.
+    pub fn has_begun(&self) -> bool {
+        self.onset && !self.open
+    }
+
     /// When the last speech frame ended.
     pub fn last_voiced(&self) -> Option<Micros> {
         self.last_voiced

@@ -11,8 +11,9 @@ use crate::turn::state::{Input, Phase};
 
 impl Orchestrator {
     pub(super) fn ear(&mut self, event: EarEvent) {
-        let listens =
-            self.listening.finds_turns() && self.engine.is_some() && !self.preview.is_on() && !self.recorder.is_on();
+        let may = self.listening.finds_turns() && !self.preview.is_on() && !self.recorder.is_on();
+        let listens = may && self.engine.is_some();
+        let waits = may && self.engine.is_none() && self.turn.phase() == Phase::Listening;
         match event {
             EarEvent::Frame { samples, .. } if self.recorder.is_on() => self.record(&samples),
             EarEvent::Frame { samples, end, speech, torn } => {
@@ -45,8 +46,20 @@ impl Orchestrator {
             }
             EarEvent::Pause if listens => self.step(Input::Pause),
             EarEvent::EndOfTurn { last_voiced } if listens => self.end_of_turn(last_voiced),
+            EarEvent::Onset if waits => self.utterance.onset(),
+            EarEvent::EndOfTurn { .. } if waits => self.utterance.close(),
             EarEvent::Onset | EarEvent::Pause | EarEvent::EndOfTurn { .. } => {}
             EarEvent::Mark(mark) => self.mark(mark),
+        }
+    }
+
+    /// The engine is ready to listen. What somebody is saying just then is a turn, from its beginning on.
+    pub(super) fn ready(&mut self) {
+        let begun = self.utterance.has_begun() && self.turn.phase() == Phase::Listening;
+        self.step(Input::Retry);
+        if begun && self.listening.finds_turns() {
+            self.utterance.onset();
+            self.step(Input::Onset);
         }
     }
 

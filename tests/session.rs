@@ -358,9 +358,8 @@ fn a_question_begun_while_the_engine_is_loaded_is_heard_whole() {
         }
         rig.session.stop();
         handle.stop();
-        let heard: Vec<usize> =
-            record.all().iter().filter_map(|r| if let Recorded::Heard(n) = r { Some(*n) } else { None }).collect();
-        let heard: usize = heard.iter().sum();
+        let samples = |r: &Recorded| if let Recorded::Heard(samples) = r { *samples } else { 0 };
+        let heard: usize = record.all().iter().map(samples).sum();
         assert_eq!(heard > 0, answered, "{heard} samples");
         assert!(!answered || heard >= voiced, "{heard} of {voiced} samples");
     }

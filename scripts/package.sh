@@ -38,9 +38,10 @@ check)
     grep -q "^antiphon ($version-1) " assets/linux/changelog ||
         { echo "assets/linux/changelog does not know version $version" >&2; exit 1; }
     depends=$(sed -n 's/^depends = //p' Cargo.toml)
-    for library in $(sed -n '/^run_packages/,/^}/s/^ *need \([a-z0-9-]*\) .* lib lib.*/\1/p' scripts/setup.sh); do
+    opened=$(sed -n '/^run_packages/,/^}/s/^ *need \([a-z0-9-]*\) .* lib lib.*/\1/p' scripts/setup.sh)
+    for library in $opened; do
         # Drivers come with the libraries that choose among them.
-        [[ $library == *mesa* || $depends =~ \ $library[,\"] ]] ||
+        [[ $library == *mesa* || $depends =~ \ ${library}[,\"] ]] ||
             { echo "Cargo.toml: the Debian package does not depend on $library" >&2; exit 1; }
     done
     prefix=$(mktemp -d)

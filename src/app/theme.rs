@@ -239,6 +239,11 @@ mod tests {
                 let ratio = contrast(colour, ground);
                 assert!(ratio >= 4.5, "{name}: {colour:?} on {ground:?} has only {ratio:.2}");
             }
+            // What shows that a switch is off or an option chosen, and where the keyboard is, needs three to one.
+            for (colour, ground) in [(p.muted, p.ground), (p.card, p.muted), (p.accent, p.card), (p.accent, p.tint)] {
+                let ratio = contrast(colour, ground);
+                assert!(ratio >= 3.0, "{name}: {colour:?} on {ground:?} has only {ratio:.2}");
+            }
         }
     }
 }

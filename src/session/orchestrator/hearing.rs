@@ -53,7 +53,8 @@ impl Orchestrator {
         }
     }
 
-    /// The engine is ready to listen. What somebody is saying just then is a turn, from its beginning on.
+    /// The engine is ready to listen. What somebody is saying just then is a turn, from its beginning on as far as
+    /// that is remembered (5 s).
     pub(super) fn ready(&mut self) {
         let begun = self.utterance.has_begun() && self.turn.phase() == Phase::Listening;
         self.step(Input::Retry);
